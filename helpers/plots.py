@@ -1,0 +1,516 @@
+"""One figure style for the whole book. Every function draws into one Axes and returns it.
+
+A colour means something, and the same thing everywhere: see :data:`COLOURS`. Colour never stands alone: each meaning
+also has its own marker and dash pattern, and lines carry their name.
+
+In dark mode the book shows a second rendering of each figure in which the colours are exchanged by :data:`DARK`
+(see :func:`helpers.notebook.show`); so draw with the colours of this file, and leave grounds transparent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from torch import Tensor
+
+COLOURS = {
+    "data": "#0072B2",
+    "model": "#D55E00",  # and its samples
+    "truth": "#767676",  # always dashed
+    "noise": "#7A5BA6",  # and the prior
+    "latent": "#009E73",  # and the posterior
+    "condition": "#B8860B",
+}
+# The same hues, dark enough to be read as text on white (contrast 4.5 : 1 or more).
+TEXT = {
+    "data": "#00659E",
+    "model": "#B34F00",
+    "truth": "#666666",
+    "noise": "#6B4F93",
+    "latent": "#00774F",
+    "condition": "#8A6400",
+}
+MARKERS = {"data": "o", "model": "^", "truth": "x", "noise": "D", "latent": "s", "condition": "P"}
+DASHES = {
+    "data": (0, ()),
+    "model": (0, (7, 1.5)),
+    "truth": (0, (4, 3)),
+    "noise": (0, (1, 1.2)),
+    "latent": (0, (6, 1.5, 1, 1.5)),
+    "condition": (0, (6, 1.5, 1, 1.5, 1, 1.5)),
+}
+
+INK, GROUND, RULE = "#1A1A1A", "#FFFFFF", "#D9D9D9"
+# What each colour becomes on a dark page: lighter, and spread in lightness, so that no two meanings
+# fall together for a reader with any kind of colour blindness.
+DARK_COLOURS = {
+    "data": "#3A9AD9",
+    "model": "#D9722E",
+    "truth": "#8A8A8A",
+    "noise": "#D3C2F2",
+    "latent": "#45DDB0",
+    "condition": "#FFCB47",
+}
+DARK_INK, DARK_GROUND, DARK_RULE = "#E6E6E6", "#14181E", "#3B424C"
+DARK = (
+    {COLOURS[name]: colour for name, colour in DARK_COLOURS.items()}
+    | {TEXT[name]: colour for name, colour in DARK_COLOURS.items()}
+    | {INK: DARK_INK, GROUND: DARK_GROUND, RULE: DARK_RULE, "#000000": DARK_INK}
+)
+
+DENSITY_MAP = "viridis"
+DIFFERENCE_MAP = LinearSegmentedColormap.from_list("difference", [COLOURS["data"], "#F5F5F5", COLOURS["model"]])
+
+STYLE = {
+    "figure.figsize": (5.0, 3.2),
+    "figure.dpi": 100,
+    "figure.facecolor": GROUND,
+    "figure.constrained_layout.use": True,
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titleweight": "normal",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 11,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "legend.fontsize": 11,
+    "legend.frameon": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "grid.color": RULE,
+    "lines.linewidth": 2,
+    "lines.markersize": 5,
+    "axes.prop_cycle": mpl.cycler(
+        color=[COLOURS[name] for name in ("data", "model", "latent", "noise", "condition")],
+        linestyle=[DASHES[name] for name in ("data", "model", "latent", "noise", "condition")],
+    ),
+    "image.cmap": DENSITY_MAP,
+    "image.interpolation": "nearest",
+    "savefig.facecolor": "auto",
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+}
+
+
+def use_style() -> None:
+    """Make every figure drawn from now on look like the book's."""
+    mpl.rcParams.update(STYLE)
+
+
+def images(
+    x: Tensor,
+    levels: int | None = None,
+    columns: int | None = None,
+    *,
+    rows: Sequence[str] | None = None,
+    heads: Sequence[str] | None = None,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """A contact sheet of images.
+
+    Args:
+        x: (N, H, W) or (N, H, W, 3) integers 0..``levels`` − 1, or floats 0..1 (intensities).
+        levels: number of grey levels of integer images; 256 if not given.
+        columns: images in a row; about the square root of N if not given.
+        rows: one label for each row; heads: one for each column.
+
+    Raises:
+        ValueError: another shape, values out of range, or no image at all.
+    """
+    pixels = _array(x, "images")
+    if pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[-1] != 3) or 0 in pixels.shape:
+        raise ValueError(f"images: got shape {pixels.shape}, wanted (N, H, W) or (N, H, W, 3), none of them 0")
+    if np.issubdtype(pixels.dtype, np.integer) or pixels.dtype == bool:
+        white = (256 if levels is None else levels) - 1
+        if white < 1 or pixels.min() < 0 or pixels.max() > white:
+            raise ValueError(f"images: got values {pixels.min()}..{pixels.max()}, wanted 0..{white} (levels={levels})")
+        pixels = pixels / white
+    elif not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
+        raise ValueError(f"images: got floats {pixels.min():.3g}..{pixels.max():.3g}, wanted 0..1, or integers")
+    if pixels.ndim == 3:
+        pixels = np.repeat(pixels[..., None], 3, axis=-1)
+    n, height, width, _ = pixels.shape
+    columns = int(np.ceil(np.sqrt(n))) if columns is None else columns
+    if columns < 1:
+        raise ValueError(f"images: got columns={columns}, wanted 1 or more")
+    down = -(-n // columns)
+    for labels, wanted, what in ((rows, down, "rows"), (heads, columns, "heads")):
+        if labels is not None and len(labels) != wanted:
+            raise ValueError(f"images: got {len(labels)} labels in {what}, wanted {wanted}")
+    gap = max(1, round(min(height, width) / 12))  # transparent: white on a white page, dark on a dark one
+    sheet = np.zeros((down * (height + gap) - gap, columns * (width + gap) - gap, 4))
+    for i, image in enumerate(pixels):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        sheet[top : top + height, left : left + width, :3] = image
+        sheet[top : top + height, left : left + width, 3] = 1
+    if ax is None:
+        inches = 5.0 if columns >= 4 else 1.25 * columns
+        aside = 0.2 + 0.085 * max(map(len, rows)) if rows else 0.08  # what the labels of the rows take
+        above = 0.08 + (0.27 if title else 0) + (0.25 if heads else 0)
+        ax = plt.subplots(figsize=(inches, (inches - aside) * sheet.shape[0] / sheet.shape[1] + above))[1]
+    ax.imshow(sheet)
+    _bare(ax)
+    if rows is not None:
+        ax.set_yticks([i * (height + gap) + (height - 1) / 2 for i in range(down)], rows)
+    if heads is not None:
+        ax.set_xticks([i * (width + gap) + (width - 1) / 2 for i in range(columns)], heads)
+        ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    if title:
+        ax.set_title(title)
+    return ax
+
+
+def points(
+    x: Tensor,
+    colour: str = "data",
+    *,
+    label: str = "",
+    extent: tuple[float, float, float, float] | None = None,
+    size: float | None = None,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """A cloud of points ``x`` (N, 2); ``colour`` is a name of :data:`COLOURS`, which also gives the marker.
+
+    ``extent`` (left, right, bottom, top) fixes the limits, so that panels can be compared.
+    """
+    xy = _array(x, "points")
+    if xy.ndim != 2 or xy.shape[1] != 2:
+        raise ValueError(f"points: got shape {xy.shape}, wanted (N, 2)")
+    _known(colour)
+    ax = _square(ax)
+    size = float(np.clip(4000 / max(len(xy), 1), 4, 40)) if size is None else size
+    marker = MARKERS[colour]
+    edge = {} if marker == "x" else {"linewidths": 0}
+    ax.scatter(xy[:, 0], xy[:, 1], s=size, marker=marker, color=COLOURS[colour], alpha=0.6, label=label, **edge)
+    if label:
+        _name_cloud(ax, xy, label, colour)
+    _plane(ax, extent, title)
+    return ax
+
+
+def density(
+    log_prob: Callable[[Tensor], Tensor],
+    extent: tuple[float, float, float, float] = (-4, 4, -4, 4),
+    *,
+    resolution: int = 150,
+    title: str = "",
+    unit: str = "density",
+    ax: Axes | None = None,
+) -> Axes:
+    """The density exp(``log_prob``) over a rectangle of the plane, with a colour bar.
+
+    Args:
+        log_prob: from points (N, 2) float32 to nats (N,).
+        extent: left, right, bottom, top.
+        unit: what the colour bar is labelled with.
+    """
+    grid, shape = _grid(extent, resolution)
+    with torch.no_grad():
+        values = _array(log_prob(grid), "density")
+    if values.shape != (len(grid),) or np.isnan(values).any():
+        raise ValueError(f"density: got log_prob of shape {values.shape}, wanted ({len(grid)},) without NaN")
+    ax = _square(ax)
+    picture = ax.imshow(np.exp(values).reshape(shape), origin="lower", extent=extent, cmap=DENSITY_MAP, vmin=0)
+    picture.set_interpolation("bilinear")
+    _bar(ax, picture, unit)
+    _plane(ax, extent, title)
+    return ax
+
+
+def difference(
+    values: Tensor,
+    extent: tuple[float, float, float, float] | None = None,
+    *,
+    limit: float | None = None,
+    title: str = "",
+    unit: str = "model − data",
+    ax: Axes | None = None,
+) -> Axes:
+    """Signed differences ``values`` (H, W), row 0 at the bottom if ``extent`` is given, else at the top.
+
+    Vermilion where the model has more, blue where the data has more, white at 0; the colours end at ± ``limit``.
+    """
+    array = _array(values, "difference").astype(float)
+    if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
+        raise ValueError(f"difference: got shape {array.shape}, wanted a finite (H, W)")
+    limit = float(np.abs(array).max()) or 1.0 if limit is None else limit
+    if not limit > 0:
+        raise ValueError(f"difference: got limit={limit}, wanted a positive number")
+    ax = _square(ax)
+    origin = "upper" if extent is None else "lower"
+    picture = ax.imshow(array, origin=origin, extent=extent, cmap=DIFFERENCE_MAP, vmin=-limit, vmax=limit)
+    _bar(ax, picture, unit)
+    if extent is None:
+        _bare(ax)
+    _plane(ax, extent, title)
+    return ax
+
+
+def curve(
+    y: Tensor,
+    x: Tensor | None = None,
+    colour: str = "model",
+    *,
+    label: str = "",
+    spread: Tensor | None = None,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """A line with its name at its end.
+
+    Args:
+        y: (T,), or (runs, T): then the line is the mean, and the band reaches from the lowest run to the highest.
+        x: (T,); 0, 1, … if not given.
+        spread: (T,) half the height of the band, in place of several runs.
+    """
+    array = _array(y, "curve").astype(float)
+    if array.ndim not in (1, 2) or 0 in array.shape:
+        raise ValueError(f"curve: got shape {array.shape}, wanted (T,) or (runs, T)")
+    _known(colour)
+    middle = array if array.ndim == 1 else array.mean(0)
+    across = np.arange(len(middle)) if x is None else _array(x, "curve")
+    if across.shape != middle.shape:
+        raise ValueError(f"curve: got x of shape {across.shape}, wanted {middle.shape} as y")
+    ax = plt.subplots()[1] if ax is None else ax
+    ax.plot(across, middle, color=COLOURS[colour], linestyle=DASHES[colour], label=label)
+    if array.ndim == 2:
+        ax.fill_between(across, array.min(0), array.max(0), color=COLOURS[colour], alpha=0.2, linewidth=0)
+    elif spread is not None:
+        half = _array(spread, "curve")
+        if half.shape != middle.shape:
+            raise ValueError(f"curve: got spread of shape {half.shape}, wanted {middle.shape} as y")
+        ax.fill_between(across, middle - half, middle + half, color=COLOURS[colour], alpha=0.2, linewidth=0)
+    if label:
+        _name_end(ax, across[-1], middle[-1], label, colour)
+    _few_ticks(ax)
+    _say(ax, title, xlabel, ylabel)
+    return ax
+
+
+def curves(
+    lines: Mapping[str, Tensor],
+    x: Tensor | None = None,
+    *,
+    colours: Mapping[str, str] | None = None,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Several lines by name, each as in :func:`curve`; their names are kept from overlapping.
+
+    ``colours`` maps a line's name to a name of :data:`COLOURS`; without it a line that is called like a meaning
+    ("data", "model", …) gets its colour, and the others get what is left, in order.
+    """
+    if not lines:
+        raise ValueError("curves: got no line, wanted a mapping from names to values")
+    chosen = dict(colours or {})
+    for name in lines:
+        if name in COLOURS:
+            chosen.setdefault(name, name)
+    left = [colour for colour in ("model", "data", "latent", "noise", "condition") if colour not in chosen.values()]
+    for name in lines:
+        if name not in chosen:
+            if not left:
+                raise ValueError(f"curves: got {len(lines)} lines, wanted 5 at most: use small multiples")
+            chosen[name] = left.pop(0)
+    for name, y in lines.items():
+        ax = curve(y, x, chosen[name], label=name, ax=ax)
+    _say(ax, title, xlabel, ylabel)
+    _part_names(ax)
+    return ax
+
+
+def bars(
+    values: Mapping[str, float],
+    errors: Mapping[str, float] | None = None,
+    colour: str = "model",
+    *,
+    colours: Mapping[str, str] | None = None,
+    unit: str = "",
+    digits: int = 1,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Horizontal bars by name, the first on top, each with its value and its error (± ``errors[name]``) written out.
+
+    ``unit`` labels the axis; ``colours`` gives single bars another meaning than ``colour``.
+    """
+    numbers = np.array([float(v) for v in values.values()])
+    if not len(numbers) or not np.isfinite(numbers).all():
+        raise ValueError(f"bars: got {dict(values)}, wanted at least one finite number")
+    unknown = set(errors or {}) - set(values)
+    if unknown:
+        raise ValueError(f"bars: got errors for {sorted(unknown)}, wanted names among {list(values)}")
+    meaning = [(colours or {}).get(name, colour) for name in values]
+    for name in meaning:
+        _known(name)
+    error = np.array([float((errors or {}).get(name, 0)) for name in values])
+    ax = plt.subplots(figsize=(5.0, 0.7 + 0.42 * len(numbers) + (0.3 if title else 0)))[1] if ax is None else ax
+    at = np.arange(len(numbers))
+    ax.barh(at, numbers, color=[COLOURS[name] for name in meaning], height=0.6)
+    has = error > 0
+    ax.errorbar(numbers[has], at[has], xerr=error[has], fmt="none", ecolor=INK, elinewidth=1.5, capsize=3)
+    for i in range(len(numbers)):
+        text = f"{numbers[i]:.{digits}f}" + (f" ± {error[i]:.{digits}f}" if has[i] else "")
+        end = numbers[i] + error[i] if numbers[i] >= 0 else 0.0
+        ax.annotate(text, (end, at[i]), (5, 0), textcoords="offset points", va="center")
+    ax.set_yticks(at, list(values))
+    ax.tick_params(axis="y", length=0)
+    ax.invert_yaxis()
+    ax.margins(x=0.02)
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
+    _say(ax, title, unit, "")
+    return ax
+
+
+def truth(y: Tensor | float, x: Tensor | None = None, *, label: str = "truth", ax: Axes | None = None) -> Axes:
+    """What is known to be right, dashed grey: a number (a level line across) or a line (T,)."""
+    array = _array(y, "truth").astype(float)
+    if array.ndim > 1 or array.size == 0 or not np.isfinite(array).all():
+        raise ValueError(f"truth: got shape {array.shape}, wanted a finite number or a finite (T,)")
+    if array.ndim == 1:
+        return curve(array, x, "truth", label=label, ax=ax)
+    ax = plt.subplots()[1] if ax is None else ax
+    ax.axhline(float(array), color=COLOURS["truth"], linestyle=DASHES["truth"])
+    if label:
+        ax.annotate(
+            label,
+            (1, float(array)),
+            (4, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            color=TEXT["truth"],
+            va="center",
+            annotation_clip=False,
+        )
+    return ax
+
+
+def _array(x, who: str) -> np.ndarray:
+    try:
+        return np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{who}: got {type(x).__name__}, wanted a tensor or an array ({error})") from None
+
+
+def _known(colour: str) -> None:
+    if colour not in COLOURS:
+        raise ValueError(f"got colour {colour!r}, wanted one of {', '.join(COLOURS)}")
+
+
+def _square(ax: Axes | None) -> Axes:
+    return plt.subplots(figsize=(4.2, 3.8))[1] if ax is None else ax
+
+
+def _say(ax: Axes, title: str, xlabel: str, ylabel: str) -> None:
+    if title:
+        ax.set_title(title)
+    if xlabel:
+        ax.set_xlabel(xlabel)
+    if ylabel:
+        ax.set_ylabel(ylabel)
+
+
+def _bare(ax: Axes) -> None:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+
+
+def _few_ticks(ax: Axes) -> None:
+    for axis in (ax.xaxis, ax.yaxis):
+        if axis.get_scale() == "linear":
+            axis.set_major_locator(mpl.ticker.MaxNLocator(4))
+
+
+def _plane(ax: Axes, extent: tuple | None, title: str) -> None:
+    ax.set_aspect("equal")
+    if extent is not None:
+        ax.set_xlim(extent[0], extent[1])
+        ax.set_ylim(extent[2], extent[3])
+    if ax.get_xticks().size:
+        _few_ticks(ax)
+    _say(ax, title, "", "")
+
+
+def _grid(extent: tuple, resolution: int) -> tuple[Tensor, tuple[int, int]]:
+    left, right, bottom, top = extent
+    if not (left < right and bottom < top) or resolution < 2:
+        raise ValueError(f"got extent={extent}, resolution={resolution}, wanted left < right, bottom < top, 2 or more")
+    # Cell centres, because imshow paints each value over its whole cell.
+    wide, high = (right - left) / resolution, (top - bottom) / resolution
+    xs = torch.linspace(left + wide / 2, right - wide / 2, resolution)
+    ys = torch.linspace(bottom + high / 2, top - high / 2, resolution)
+    y, x = torch.meshgrid(ys, xs, indexing="ij")
+    return torch.stack([x.ravel(), y.ravel()], 1), (resolution, resolution)
+
+
+def _bar(ax: Axes, picture, unit: str) -> None:
+    bar = ax.figure.colorbar(picture, ax=ax, shrink=0.8, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
+    bar.set_label(unit)
+
+
+def _name_cloud(ax: Axes, xy: np.ndarray, label: str, colour: str) -> None:
+    """Names of clouds stand in a row above the plane: inside it they would cover points."""
+    seen = sum(text.get_gid() == "cloud" for text in ax.texts)
+    marker = {"o": "●", "^": "▲", "x": "×", "D": "◆", "s": "■", "P": "✚"}[MARKERS[colour]]
+    ax.annotate(
+        f"{marker} {label}",
+        (0, 1),
+        (0, 4 + 15 * seen),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        color=TEXT[colour],
+        gid="cloud",
+    )
+
+
+def _name_end(ax: Axes, x: float, y: float, label: str, colour: str) -> None:
+    ax.annotate(
+        label,
+        (x, y),
+        (5, 0),
+        textcoords="offset points",
+        va="center",
+        color=TEXT[colour],
+        gid="end",
+        annotation_clip=False,
+    )
+
+
+def _part_names(ax: Axes) -> None:
+    """Push the names at the lines' ends apart until each has its own line of text."""
+    names = [text for text in ax.texts if text.get_gid() == "end"]
+    names.sort(key=lambda text: ax.transData.transform(text.xy)[1])
+    ax.figure.draw_without_rendering()  # settles the layout, on which the distances depend
+    line = 1.25 * mpl.rcParams["font.size"] * ax.figure.dpi / 72
+    heights = [ax.transData.transform(text.xy)[1] for text in names]
+    placed = list(heights)
+    for i in range(1, len(placed)):
+        placed[i] = max(placed[i], placed[i - 1] + line)
+    # Half of the push goes down, so that a crowded group stays around its lines.
+    shift = sum(p - h for p, h in zip(placed, heights, strict=True)) / max(len(placed), 1)
+    for text, new, old in zip(names, placed, heights, strict=True):
+        text.set_position((5, (new - shift - old) * 72 / ax.figure.dpi))
