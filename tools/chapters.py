@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
 import yaml
 from environment import Stop
 from freshness import key_of
+
+# jsonschema, which nbformat loads, would take 2.4 s to build a grammar of addresses that nobody here needs.
+sys.modules.setdefault("rfc3987_syntax", None)
+
+import nbformat  # noqa: E402
 
 SOLUTION = re.compile(r"<details[^>]*>\s*<summary>\s*Solution[^<]*</summary>(.*?)</details>", re.DOTALL)
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -55,12 +60,12 @@ def notebooks_of(root: Path) -> list[str]:
 
 def open_chapter(root: Path, path: str, store: Path) -> Chapter:
     try:
-        source = nbformat.read(root / path, as_version=4)
+        source = read_notebook(root / path)
     except Exception as error:
         raise Stop(f"{path}: cannot be read as a notebook: {error}") from None
-    chapter = Chapter(path, source, key_of(root, with_solutions(source)))
+    chapter = Chapter(path, source, key_of(root, code_of(with_solutions(source))))
     try:
-        chapter.executed = nbformat.read(store / path, as_version=4)
+        chapter.executed = read_notebook(store / path)
         chapter.run["key"]
     except FileNotFoundError:
         chapter.executed = None
@@ -92,15 +97,26 @@ def with_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def merge(source: nbformat.NotebookNode, executed: nbformat.NotebookNode, run: dict) -> nbformat.NotebookNode:
-    """The source with the outputs and execution counts of the executed copy, and nothing else of it."""
+    """The source with outputs, execution counts and language of the executed copy, and nothing else of it."""
     merged = nbformat.from_dict(source)
     ran = (cell for cell in executed.cells if cell.cell_type == "code")
     for cell in merged.cells:
         if cell.cell_type == "code":
             done = next(ran)
             cell.outputs, cell.execution_count = done.outputs, done.execution_count
+    if "language_info" in executed.metadata:
+        merged.metadata["language_info"] = executed.metadata["language_info"]
     merged.metadata["book_run"] = run
     return merged
+
+
+def code_of(notebook: nbformat.NotebookNode) -> list[tuple[str, list[str]]]:
+    """Source and tags of each code cell."""
+    return [(cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
 
 
 def write_notebook(path: Path, notebook: nbformat.NotebookNode) -> None:

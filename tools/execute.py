@@ -15,7 +15,6 @@ import shutil
 import time
 from pathlib import Path
 
-import nbformat
 import psutil
 from chapters import Chapter, notebooks_of, open_chapter, write_whole
 from environment import ROOT, Stop, lock, plain_errors
@@ -114,7 +113,7 @@ def fill_cache_once(folder: Path, chapters: list[Chapter]) -> None:
             cache.cache_notebook_bundle(bundle, overwrite=True, check_validity=False)
 
 
-def outputs_of(notebook: nbformat.NotebookNode) -> list:
+def outputs_of(notebook) -> list:
     return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
 
 

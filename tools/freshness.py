@@ -12,37 +12,26 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-import nbformat
 
-IMPORT = ast.Import | ast.ImportFrom
-
-
-def key_of(root: Path, notebook: nbformat.NotebookNode) -> str:
-    """The key of a notebook: equal keys, equal outputs. Of Markdown it depends only on what was made a cell."""
-    cells = [(cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells if cell.cell_type == "code"]
-    found = Imports(root)
-    for source, _ in cells:
-        found.read_code(plain_python(source), package="")
-    digest = hashlib.sha256(repr((cells, size_of(), os.environ.get("MAX_STEPS"), found.versions())).encode())
+def key_of(root: Path, code: list[tuple[str, list[str]]]) -> str:
+    """The key of a notebook with these code cells (source, tags): equal keys, equal outputs."""
+    found = Imports(root, code)
+    digest = hashlib.sha256(repr((code, size_of(), os.environ.get("MAX_STEPS"), found.versions())).encode())
     for path in sorted(found.files):
         digest.update(str(path.relative_to(root)).encode())
         digest.update(file_digest(path, path.stat().st_mtime_ns))
     return digest.hexdigest()[:32]
 
 
+def versions_of(root: Path, code: list[tuple[str, list[str]]]) -> dict[str, str]:
+    """Python and the packages that the notebook uses, as far as requirements.txt names them."""
+    return Imports(root, code).versions()
+
+
 def size_of() -> str:
     """The size at which chapters run here, as ``notebook.setup`` chooses it."""
     graphics = shutil.which("nvidia-smi") and "+cpu" not in (installed("torch") or "+cpu")
     return os.environ.get("SIZE") or ("gpu" if graphics else "laptop")
-
-
-def versions_of(root: Path, notebook: nbformat.NotebookNode) -> dict[str, str]:
-    """Python and the packages that the notebook uses, as far as requirements.txt names them."""
-    found = Imports(root)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            found.read_code(plain_python(cell.source), package="")
-    return found.versions()
 
 
 def plain_python(source: str) -> str:
@@ -55,10 +44,12 @@ def plain_python(source: str) -> str:
 class Imports:
     """The files of this project, and the names of other packages, that some code imports, directly or not."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, code: list[tuple[str, list[str]]]):
         self.root = root
         self.files: set[Path] = set()
         self.names: set[str] = {"torch", "numpy", "matplotlib"}
+        for source, _ in code:
+            self.read_code(plain_python(source), package="")
 
     def read_code(self, source: str, package: str) -> None:
         """Follow the imports of ``source``, a module of ``package``, wherever in it they stand."""
