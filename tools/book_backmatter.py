@@ -22,11 +22,9 @@ class used_in(nodes.General, nodes.Element):
     """Stands for the links back to the chapters that refer to ``entry``; resolved in ``book_extension``."""
 
 
-def register(env, slug: str, title: str, text: str) -> None:
-    """Let other pages link to ``#slug`` of this page; ``text`` is what hovering over such a link shows."""
-    metadata = env.metadata[env.docname]
-    metadata.setdefault("myst_slugs", {})[slug] = (0, slug, title)
-    metadata.setdefault("book_titles", {})[slug] = text
+def link_target(node: nodes.Element, slug: str, text: str) -> None:
+    """Let pages link to ``#slug``; ``text`` is what hovering over such a link shows. ``book_extension`` registers it."""
+    node["book_target"], node["book_text"] = slug, text
 
 
 # The bibliography
@@ -52,8 +50,9 @@ class Bibliography(SphinxDirective):
             paragraph = nodes.paragraph("", "", *reference(entry))
             plain = paragraph.astext()
             paragraph += [nodes.Text(" "), used_in(entry=key)]
-            result += nodes.list_item("", paragraph, ids=[key])
-            register(self.env, key, plain, plain)
+            item = nodes.list_item("", paragraph)
+            link_target(item, key, plain)
+            result += item
         return [result]
 
 
@@ -126,9 +125,9 @@ class Api(SphinxDirective):
         things = [node for node in tree.body if is_public(node)]
         if not things and path.name == "__init__.py" and not ast.get_docstring(tree):
             return []
-        section = nodes.section(ids=[name])
+        section = nodes.section()
         section += nodes.title("", "", nodes.literal("", name))
-        register(self.env, name, name, summary(tree))
+        link_target(section, name, summary(tree))
         section += docstring(ast.get_docstring(tree))
         for thing in things:
             section += self.entry(thing, f"{name}.{thing.name}", relative, lines)
@@ -143,10 +142,8 @@ class Api(SphinxDirective):
         if isinstance(node, ast.ClassDef):  # the public methods follow with their own source
             hidden = {i for m in filter(is_public, node.body) for i in method_lines(m)}
             own = [line for i, line in enumerate(lines[first - 1 : node.end_lineno], first) if i not in hidden]
-        box = nodes.container(
-            ids=[name], classes=["api-entry", "api-class" if isinstance(node, ast.ClassDef) else "api-def"]
-        )
-        register(self.env, name, name, f"{name}: {summary(node)}".rstrip(": "))
+        box = nodes.container(classes=["api-entry", "api-class" if isinstance(node, ast.ClassDef) else "api-def"])
+        link_target(box, name, f"{name}: {summary(node)}".rstrip(": "))
         address = f"{repository(self.env)}/{path.as_posix()}#L{first}-L{node.end_lineno}"
         head = f'<p class="api-name"><code>{signature(node, name)}</code></p>'
         source = (

@@ -36,7 +36,7 @@ KINDS = (
     "Exercise|Definition|Theorem|Lemma|Proposition|Corollary|Example|Remark|Key idea|Proof box|Proof|Pitfall|Question|"
     "Predict first|Quiz|Misconception|Algorithm|Try this"
 )
-CALLOUT = re.compile(rf"({KINDS})(?:\s+(\d+(?:\.\d+)*))?\s*(.*?)[.:]?\s*", re.DOTALL)
+CALLOUT = re.compile(rf"({KINDS})(?:\s+(\d+(?:\.\d+)*))?\s*([(★☆].*?)?[.:]?\s*", re.DOTALL)
 ANCHOR = re.compile(r'<a (?:id|name)="([^"]+)">')
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 CHAPTER = re.compile(r"book/(\w+)/(\d+)_\w+")
@@ -49,6 +49,9 @@ class PortableMarkdown(Transform):
     default_priority = 860
 
     def apply(self) -> None:
+        for node in self.document.findall(lambda node: isinstance(node, nodes.Element) and "book_target" in node):
+            self.target(node, node["book_target"], node["book_target"])
+            self.describe(node["book_target"], node["book_text"])
         for quote in list(self.document.findall(nodes.block_quote)):
             self.callout(quote)
         for block in self.document.findall(nodes.math_block):
@@ -71,11 +74,20 @@ class PortableMarkdown(Transform):
         self.document.myst_slugs = slugs
         node["ids"].append(slug)
 
+    def describe(self, slug: str, text: str) -> None:
+        """What hovering over a link to ``#slug`` shows."""
+        env = self.document.settings.env
+        env.metadata[env.docname].setdefault("book_titles", {})[slug] = text
+
     def callout(self, quote: nodes.block_quote) -> None:
         first = quote.children[0] if quote.children else None
-        if not isinstance(first, nodes.paragraph) or not isinstance(first.children[0], nodes.strong):
+        if not isinstance(first, nodes.paragraph):
             return
-        match = CALLOUT.fullmatch(first.children[0].astext())
+        while first.children and isinstance(first[0], nodes.Text) and not first[0].strip():
+            first.pop(0)
+        if not first.children or not isinstance(first[0], nodes.strong):
+            return
+        match = CALLOUT.fullmatch(first[0].astext())
         if not match:
             return
         kind, number, rest = match.groups()
@@ -86,7 +98,7 @@ class PortableMarkdown(Transform):
         if rest:
             title += [nodes.Text(" "), nodes.inline("", rest, classes=["callout-note"])]
         first.pop(0)
-        if first.children and isinstance(first.children[0], nodes.Text):
+        if first.children and isinstance(first[0], nodes.Text):
             first[0] = nodes.Text(first[0].lstrip())
         if not first.astext().strip():
             quote.remove(first)
@@ -113,17 +125,15 @@ class PortableMarkdown(Transform):
         if not match or not isinstance(raw.parent, nodes.paragraph):
             return
         paragraph, env = raw.parent, self.document.settings.env
-        index = paragraph.index(raw)
-        if isinstance(closing := paragraph.next_node(nodes.raw, descend=True), nodes.raw) and closing is raw:
-            after = paragraph.children[index + 1] if index + 1 < len(paragraph) else None
-            if isinstance(after, nodes.raw) and after.astext().strip() == "</a>":
-                paragraph.remove(after)
+        following = paragraph[paragraph.index(raw) + 1 :]
+        closing = next((n for n in following if isinstance(n, nodes.raw) and n.astext().strip() == "</a>"), None)
+        if closing is not None:
+            paragraph.remove(closing)
         paragraph.remove(raw)
         text = paragraph.astext()
         if env.docname == "book/glossary":
             paragraph["classes"].append("glossary-term")
-            definition = text.partition(": ")[2].partition(" → ")[0]
-            env.metadata[env.docname].setdefault("book_titles", {})[match[1]] = definition
+            self.describe(match[1], text.partition(": ")[2].partition(" → ")[0])
         self.target(paragraph, match[1], text.partition(":")[0])
 
     def note_links(self) -> None:
