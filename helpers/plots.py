@@ -275,7 +275,7 @@ def curve(
     ylabel: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """A line with its name at its end.
+    """A line with its name beside its end.
 
     Args:
         y: (T,), or (runs, T): then the line is the mean, and the band reaches from the lowest run to the highest.
@@ -299,10 +299,10 @@ def curve(
         if half.shape != middle.shape:
             raise ValueError(f"curve: got spread of shape {half.shape}, wanted {middle.shape} as y")
         ax.fill_between(across, middle - half, middle + half, color=COLOURS[colour], alpha=0.2, linewidth=0)
-    if label:
-        _name_end(ax, across[-1], middle[-1], label, colour)
     _few_ticks(ax)
     _say(ax, title, xlabel, ylabel)
+    if label:
+        _name_line(ax, middle[-1], label, colour)
     return ax
 
 
@@ -336,7 +336,6 @@ def curves(
     for name, y in lines.items():
         ax = curve(y, x, chosen[name], label=name, ax=ax)
     _say(ax, title, xlabel, ylabel)
-    _part_names(ax)
     return ax
 
 
@@ -393,16 +392,7 @@ def truth(y: Tensor | float, x: Tensor | None = None, *, label: str = "truth", a
     ax = plt.subplots()[1] if ax is None else ax
     ax.axhline(float(array), color=COLOURS["truth"], linestyle=DASHES["truth"])
     if label:
-        ax.annotate(
-            label,
-            (1, float(array)),
-            (4, 0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            color=TEXT["truth"],
-            va="center",
-            annotation_clip=False,
-        )
+        _name_line(ax, float(array), label, "truth")
     return ax
 
 
@@ -451,6 +441,9 @@ def _plane(ax: Axes, extent: tuple | None, title: str) -> None:
     if ax.get_xticks().size:
         _few_ticks(ax)
     _say(ax, title, "", "")
+    names = sum(text.get_gid() == "cloud" for text in ax.texts)
+    if names:  # the title stands above the names of the clouds
+        ax.set_title(ax.get_title(loc="left"), pad=6 + 15 * names)
 
 
 def _grid(extent: tuple, resolution: int) -> tuple[Tensor, tuple[int, int]]:
@@ -487,30 +480,26 @@ def _name_cloud(ax: Axes, xy: np.ndarray, label: str, colour: str) -> None:
     )
 
 
-def _name_end(ax: Axes, x: float, y: float, label: str, colour: str) -> None:
+def _name_line(ax: Axes, y: float, label: str, colour: str) -> None:
+    """Write a line's name beside its end, and push the names there apart until each has its own line of text."""
     ax.annotate(
         label,
-        (x, y),
+        (1, y),
         (5, 0),
+        xycoords=("axes fraction", "data"),
         textcoords="offset points",
         va="center",
         color=TEXT[colour],
         gid="end",
         annotation_clip=False,
     )
-
-
-def _part_names(ax: Axes) -> None:
-    """Push the names at the lines' ends apart until each has its own line of text."""
-    names = [text for text in ax.texts if text.get_gid() == "end"]
-    names.sort(key=lambda text: ax.transData.transform(text.xy)[1])
-    ax.figure.draw_without_rendering()  # settles the layout, on which the distances depend
+    ax.figure.draw_without_rendering()  # settles limits and layout, on which the distances depend
+    names = sorted((text for text in ax.texts if text.get_gid() == "end"), key=lambda text: text.xy[1])
+    ends = [ax.transData.transform((0, text.xy[1]))[1] for text in names]
     line = 1.25 * mpl.rcParams["font.size"] * ax.figure.dpi / 72
-    heights = [ax.transData.transform(text.xy)[1] for text in names]
-    placed = list(heights)
+    placed = list(ends)
     for i in range(1, len(placed)):
         placed[i] = max(placed[i], placed[i - 1] + line)
-    # Half of the push goes down, so that a crowded group stays around its lines.
-    shift = sum(p - h for p, h in zip(placed, heights, strict=True)) / max(len(placed), 1)
-    for text, new, old in zip(names, placed, heights, strict=True):
-        text.set_position((5, (new - shift - old) * 72 / ax.figure.dpi))
+    shift = (sum(placed) - sum(ends)) / len(ends)  # a crowd stays centred on its lines
+    for text, end, place in zip(names, ends, placed, strict=True):
+        text.set_position((5, (place - shift - end) * 72 / ax.figure.dpi))
