@@ -13,6 +13,7 @@ STEPS = {
     "style": ["-m", "ruff", "check", "."],
     "format": ["-m", "ruff", "format", "--check", "."],
     "chapters": ["tools/execute.py"],
+    "prose": ["tools/sync.py", "--check"],
     "chapters at GPU size": ["tools/execute.py", "--build", "_build/gpu"],
     "book": ["tools/build.py"],
     "units": [*PYTEST, "-n", "2", "tests", "--ignore=tests/pages"],
