@@ -104,11 +104,13 @@ def test_every_meaning_has_its_own_marker_dashes_and_variants():
 
 @pytest.mark.parametrize("name", [plots.DENSITY_MAP, plots.DIFFERENCE_MAP])
 def test_colour_maps_are_even(name):
-    """Steps of one size in lightness: the density map rises throughout, the difference map falls away from 0 alike."""
-    colours = (
-        matplotlib.colormaps[name](np.linspace(0, 1, 33)) if isinstance(name, str) else name(np.linspace(0, 1, 33))
-    )
-    light = np.array([lab(linear(tuple(colour[:3])))[0] for colour in colours])
+    """The density map rises in lightness throughout; the difference map falls to both sides of 0."""
+
+    def lightness(name) -> np.ndarray:
+        colours = plt.get_cmap(name)(np.linspace(0, 1, 33))
+        return np.array([lab(linear(tuple(colour[:3])))[0] for colour in colours])
+
+    light = lightness(name)
     if name == plots.DENSITY_MAP:
         assert (np.diff(light) > 0).all()
     else:
