@@ -178,7 +178,7 @@ def chapter(extra: str) -> nbformat.NotebookNode:
 
 def figures() -> list:
     """What ``notebook.show``, ``animate``, ``proof`` and ``source`` and a playground would display."""
-    from helpers import notebook, plots  # noqa: F401
+    from helpers import notebook, plots
 
     outputs = []
     kept, notebook._display = (

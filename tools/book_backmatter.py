@@ -23,7 +23,7 @@ class used_in(nodes.General, nodes.Element):
 
 
 def link_target(node: nodes.Element, slug: str, text: str) -> None:
-    """Let pages link to ``#slug``; ``text`` is what hovering over such a link shows. ``book_extension`` registers it."""
+    """Let pages link to ``#slug``; ``text`` is shown on hovering over such a link. Registered by ``book_extension``."""
     node["book_target"], node["book_text"] = slug, text
 
 

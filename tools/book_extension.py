@@ -116,7 +116,8 @@ class PortableMarkdown(Transform):
         if not block.get("nowrap"):
             text = TAG.sub("", block.astext()).strip()
             if "\\\\" in text and r"\begin{" not in text:
-                text = rf"\begin{{aligned}}{text}\end{{aligned}}"
+                rows = "aligned" if "&" in text else "gathered"
+                text = rf"\begin{{{rows}}}{text}\end{{{rows}}}"
             replace_text(block, rf"\[{text} {match[0]}\]")
             block["nowrap"] = True
 
@@ -252,7 +253,8 @@ def page_context(app: Sphinx, pagename: str, templatename: str, context: dict, d
         body = body.replace("</h1>", "</h1>\n" + stamp(record), 1)
     elif source.endswith(".ipynb"):
         body = body.replace("</h1>", '</h1>\n<p class="stamp">Not executed.</p>', 1)
-    context["body"] = body
+    # The size as attributes, not as a style: the browser then keeps the place and the proportions of a picture.
+    context["body"] = re.sub(r'style="width: (\d+)px; height: (\d+)px;?"', r'width="\1" height="\2"', body)
 
 
 def executions(app: Sphinx) -> dict:
