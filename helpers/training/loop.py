@@ -108,8 +108,8 @@ def fit(
         start = time.perf_counter()
         model.fit(*pair(train))
         return History(seconds=time.perf_counter() - start)
-    steps = min(steps, int(os.environ.get("MAX_STEPS", steps)))
     _check(steps, batch_size, learning_rate, schedule, warmup, weight_decay, clip, ema, validate_every, patience)
+    steps = min(steps, int(os.environ.get("MAX_STEPS", steps)))
     if seed is not None:
         torch.manual_seed(seed)
     validate_every = validate_every or max(1, steps // 40)
@@ -191,7 +191,7 @@ def fit(
                 average.update(history.steps)
             if validation is not None and (history.steps % validate_every == 0 or history.steps == steps):
                 with evaluating(model, average):
-                    value = _validation_loss(model, validation, max(batch_size, 512))
+                    value = validation_loss(model, validation, max(batch_size, 512))
                     history.validation.append((history.steps, value))
                     if keep_best and history.best[0] == history.steps:
                         best = {k: v.detach().clone() for k, v in model.state_dict().items()}
@@ -219,7 +219,7 @@ def fit(
     if best is not None:
         model.load_state_dict(best)
     model.eval()
-    if history.stopped == "interrupted":
+    if history.stopped == "interrupted" and progress:
         which = f"best, of step {history.best[0]}" if best else "averaged" if average else "last"
         print(f"Stopped after step {history.steps} of {steps}; the model has its {which} weights.")
     return history
@@ -235,7 +235,7 @@ def learning_rate_factor(step: int, steps: int, schedule: str = "cosine", warmup
 
 
 @torch.no_grad()
-def _validation_loss(model: GenerativeModel, data: tuple[Tensor, Tensor | None], batch_size: int) -> float:
+def validation_loss(model: GenerativeModel, data: tuple[Tensor, Tensor | None], batch_size: int) -> float:
     torch.manual_seed(0)  # the same noise each time: differences are the model's
     x, condition = data
     total = 0.0
@@ -253,20 +253,25 @@ def _out_of_patience(history: History, patience: int | None) -> bool:
 
 
 def _check(steps, batch_size, learning_rate, schedule, warmup, weight_decay, clip, ema, validate_every, patience):
-    def need(right: bool, text: str) -> None:
-        if not right:
-            raise ValueError(text)
+    def whole(name: str, value, least: int) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} is a whole number from {least}, not {value!r}")
 
-    def whole(value, least) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    def number(name: str, value, right: Callable[[float], bool], wanted: str) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not right(value):
+            raise ValueError(f"{name} is {wanted}, not {value!r}")
 
-    need(whole(steps, 0), f"steps is a whole number from 0, not {steps!r}")
-    need(whole(batch_size, 1), f"batch_size is a whole number from 1, not {batch_size!r}")
-    need(learning_rate > 0 and math.isfinite(learning_rate), f"learning_rate is positive, not {learning_rate!r}")
-    need(schedule in SCHEDULES, f"schedule is one of {', '.join(SCHEDULES)}, not {schedule!r}")
-    need(0 <= warmup < 1, f"warmup is a share of the steps, 0 <= warmup < 1, not {warmup!r}")
-    need(weight_decay >= 0 and math.isfinite(weight_decay), f"weight_decay is 0 or more, not {weight_decay!r}")
-    need(clip is None or clip > 0, f"clip is a positive norm or None, not {clip!r}")
-    need(0 <= ema < 1, f"ema is a decay, 0 <= ema < 1, not {ema!r}")
-    need(validate_every is None or whole(validate_every, 1), f"validate_every is from 1, not {validate_every!r}")
-    need(patience is None or whole(patience, 1), f"patience is from 1, not {patience!r}")
+    whole("steps", steps, 0)
+    whole("batch_size", batch_size, 1)
+    number("learning_rate", learning_rate, lambda v: 0 < v < math.inf, "a positive number")
+    number("warmup", warmup, lambda v: 0 <= v < 1, "a share of the steps, 0 <= warmup < 1")
+    number("weight_decay", weight_decay, lambda v: 0 <= v < math.inf, "a number from 0")
+    number("ema", ema, lambda v: 0 <= v < 1, "a decay, 0 <= ema < 1")
+    if clip is not None:
+        number("clip", clip, lambda v: v > 0, "a positive norm or None")
+    if validate_every is not None:
+        whole("validate_every", validate_every, 1)
+    if patience is not None:
+        whole("patience", patience, 1)
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule is one of {', '.join(SCHEDULES)}, not {schedule!r}")

@@ -170,3 +170,23 @@ def check_same(now: dict, then: dict, path) -> None:
             raise ValueError(
                 f"{path} is of a training with {name}={then.get(name)!r}, not {value!r}: use another name, or delete it"
             )
+
+
+def windows(text: Tensor, length: int) -> Callable[[int, torch.Generator], Tensor]:
+    """``draw(batch_size, generator)`` for :func:`fit`: stretches (batch, length) of one long sequence (T,), from
+    anywhere in it."""
+    if text.ndim != 1 or not 1 <= length <= len(text):
+        raise ValueError(f"windows of {length} need a sequence (T,) at least as long, not {tuple(text.shape)}")
+    offsets = torch.arange(length, device=text.device)
+
+    def draw(batch_size: int, generator: torch.Generator) -> Tensor:
+        starts = torch.randint(len(text) - length + 1, (batch_size, 1), generator=generator, device=text.device)
+        return text[starts + offsets]
+
+    return draw
+
+
+def chunks(text: Tensor, length: int) -> Tensor:
+    """One long sequence (T,) cut into consecutive stretches (N, length), the last one padded with -1."""
+    rest = -len(text) % length
+    return torch.nn.functional.pad(text, (0, rest), value=-1).view(-1, length)
