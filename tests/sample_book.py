@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 ROOT = Path(__file__).parent.parent
 
-INTRODUCTION = r"""# A sample chapter
+INTRODUCTION = r"""# Variational autoencoders
 
 The evidence of a picture is an integral that nobody can do, so one bounds it from below. The bound is the
 [ELBO](../glossary.md#elbo), found by [Kingma & Welling 2014](../references.md#kingma2014) and, in the same months, by
@@ -126,20 +126,20 @@ def make(folder: Path, extra: str = "") -> Path:
     (folder / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     matter = [{"file": f"book/{path.stem}"} for path in sorted((folder / "book").glob("*.md")) if path.stem != "index"]
     parts = [
-        {"caption": "Code", "chapters": [{"file": "book/code/02_sample"}]},
+        {"caption": "Code", "chapters": [{"file": "book/code/02_vae"}]},
         {"caption": "Back matter", "chapters": matter},
     ]
     (folder / "_toc.yml").write_text(
         yaml.safe_dump({"format": "jb-book", "root": "book/index", "parts": parts}), encoding="utf-8"
     )
-    (folder / "book" / "index.md").write_text("# A sample book\n\n[The chapter](code/02_sample.ipynb).\n")
+    (folder / "book" / "index.md").write_text("# A sample book\n\n[The chapter](code/02_vae.ipynb).\n")
     (folder / "book" / "data.md").unlink(missing_ok=True)
     (folder / "book" / "code").mkdir(exist_ok=True)
-    nbformat.write(chapter(extra), folder / "book" / "code" / "02_sample.ipynb")
+    nbformat.write(chapter(extra), folder / "book" / "code" / "02_vae.ipynb")
     (folder / "_build").mkdir()
     record = {"seconds": 12.3, "peak_mb": 900, "size": "laptop", "when": "2026-11-23T05:00:00+00:00"}
     record["versions"] = {"python": "3.11.7", "torch": "2.13.0"}
-    (folder / "_build" / "execution.json").write_text(json.dumps({"book/code/02_sample.ipynb": record}))
+    (folder / "_build" / "execution.json").write_text(json.dumps({"book/code/02_vae.ipynb": record}))
     return folder
 
 

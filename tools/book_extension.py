@@ -40,6 +40,7 @@ CALLOUT = re.compile(rf"({KINDS})(?:\s+(\d+(?:\.\d+)*))?\s*([(★☆].*?)?[.:]?\
 ANCHOR = re.compile(r'<a (?:id|name)="([^"]+)">')
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 CHAPTER = re.compile(r"book/(\w+)/(\d+)_\w+")
+SYMBOLS = {"mid": "|", "Vert": "‖", "sum": "Σ", "int": "∫", "mu": "μ", "sigma": "σ", "varepsilon": "ε", "log": "log "}
 BACK_MATTER = {"book/references": "citation", "book/glossary": "term", "book/reference": "api"}
 
 
@@ -134,7 +135,7 @@ class PortableMarkdown(Transform):
         text = paragraph.astext()
         if env.docname == "book/glossary":
             paragraph["classes"].append("glossary-term")
-            self.describe(match[1], text.partition(": ")[2].partition(" → ")[0])
+            self.describe(match[1], readable(paragraph).partition(": ")[2].partition(" → ")[0])
         self.target(paragraph, match[1], text.partition(":")[0])
 
     def note_links(self) -> None:
@@ -144,6 +145,16 @@ class PortableMarkdown(Transform):
         for node in self.document.findall(lambda n: n.get("refdomain") == "doc" if hasattr(n, "get") else False):
             if node.get("reftarget") in BACK_MATTER and node.get("reftargetid"):
                 links.setdefault(node["reftarget"], []).append(node["reftargetid"])
+
+
+def readable(node: nodes.Element) -> str:
+    """The text of a node for a tooltip, which cannot show TeX."""
+    if not isinstance(node, nodes.math):
+        return "".join(readable(child) for child in node.children) if node.children else node.astext()
+    text = re.sub(r"\\(?:text|mathbb|mathcal)\{(\w+)\}", r"\1", node.astext())
+    text = re.sub(r"\\frac(\w)(\w)", r"\1/\2 ", text)
+    text = re.sub(r"\\(\w+)\s*", lambda match: SYMBOLS.get(match[1], match[1] + " "), text)
+    return re.sub(r"[\\{}]|(?<=\W)\s+(?=\W)", "", text).strip()
 
 
 def replace_text(node: nodes.TextElement, text: str) -> None:
