@@ -1,0 +1,1 @@
+"""Inference on callables (E and M steps, log-densities, scores): nothing here knows a model."""
