@@ -254,7 +254,7 @@ def _task(args: argparse.Namespace) -> runs.Task:
     options = {k: v for k, v in args.set if k not in keys}
     task = runs.Task(args.name, options, recipe, args.length, *parts)
     try:
-        task.build(args.seed)
+        task.rehearse(task.build(args.seed))
     except (TypeError, NotImplementedError) as error:
         raise ValueError(str(error)) from error
     return task

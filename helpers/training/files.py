@@ -65,7 +65,7 @@ def read(
                 raise ValueError(f"levels is {levels}, but {path} holds values up to {least - 1}")
             examples = replace(examples, levels=levels or max(least, 2))
     else:
-        examples = _read_text(path, content, mode, like.vocabulary if like else None)
+        examples = _read_text(path, content, mode, None if like is None else like.vocabulary)
         if levels is not None:
             raise ValueError("levels are for integer data; a text's are its symbols")
     if like is not None:

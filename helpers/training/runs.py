@@ -42,13 +42,15 @@ def families() -> list[str]:
 
 def family(name: str) -> type[GenerativeModel]:
     """The class behind a family's name; ``ValueError`` with all names for another one."""
-    try:
-        return importlib.import_module(f"helpers.models.{name}").FAMILY if name.isidentifier() else None
-    except ModuleNotFoundError as error:
-        if error.name != f"helpers.models.{name}":
-            raise ValueError(f"{name} needs the package {error.name}, which is not installed") from error
-    except AttributeError:
-        pass
+    if name.isidentifier():
+        try:
+            module = importlib.import_module(f"helpers.models.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"helpers.models.{name}":
+                raise ValueError(f"{name} needs the package {error.name}, which is not installed") from error
+        else:
+            if hasattr(module, "FAMILY"):
+                return module.FAMILY
     raise ValueError(f"there is no family {name}; there are: {', '.join(families()) or 'none yet'}")
 
 
@@ -84,6 +86,13 @@ class Task:
             train = windows(self.train.x, self.length)
         validation = view(self.validation, self.length) if validate and _has_loss(model) else None
         return fit(model, train, validation=validation, steps=steps, **{**self.recipe, **options})
+
+    def rehearse(self, model: GenerativeModel) -> None:
+        """One step on a throw-away copy: what the options or the data make impossible is found here."""
+        if not hasattr(model, "fit"):
+            before = random_state(model.device)
+            self.fit(copy.deepcopy(model), steps=1, progress=False)
+            set_random_state(before, model.device)
 
     def calibrate(self, model: GenerativeModel, seconds: float, began: float) -> int:
         """How many steps fit into what is left of ``seconds`` since ``began``, found on a throw-away copy."""
