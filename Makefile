@@ -28,6 +28,9 @@ slides: execute  ## make a slide deck of each chapter, in _build/slides
 sync: execute  ## write the computed numbers into the prose of the chapters
 	@$(PY) tools/sync.py
 
+address: environment  ## move the book to another address: make address URL=https://github.com/OWNER/NAME
+	@$(PY) tools/sync.py --address "$(URL)"
+
 lint: environment-lint  ## check the style of code and notebooks
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
@@ -45,4 +48,4 @@ environment environment-lint environment-test:
 	@test -n "$(PYTHON)" || { echo "The book needs Python 3.11 or newer, and found none. Install it, then run again."; exit 1; }
 	@"$(PYTHON)" tools/environment.py $(options)
 
-.PHONY: book test execute serve lab slides sync lint clean help environment environment-lint environment-test
+.PHONY: book test execute serve lab slides sync address lint clean help environment environment-lint environment-test

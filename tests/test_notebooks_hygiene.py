@@ -89,7 +89,7 @@ MUTANTS = {
     "fewer than three slides": lambda n: cell(n, "title-notes").metadata.pop("slideshow"),
     "has 3 exercises": lambda n: n.cells.remove(cell(n, "exercise-4")),
     "not numbered from 1": lambda n: replace(n, "**Exercise 2 ", "**Exercise 7 "),
-    "not of three grades": lambda n: replace(n, "(★★★)", "(★★)"),
+    "not of three grades": lambda n: replace(n, "(hard)", "(medium)"),
     "exercise 2 has no hint": lambda n: cell(n, "exercise-2").update(
         source=cell(n, "exercise-2").source.replace("<summary>Hint", "<summary>Help")
     ),

@@ -154,9 +154,9 @@ def exercises(notebook) -> Iterator[str]:
         yield f"has {len(found)} exercises, fewer than {MIN_EXERCISES}"
     if [number for number, _, _ in found] != [str(i + 1) for i in range(len(found))]:
         yield "the exercises are not numbered from 1"
-    grades = {len(re.search("★*", text[text.find("(") + 1 :])[0]) for _, text, _ in found}
-    if not {1, 2, 3} <= grades:
-        yield "the exercises are not of three grades: (★), (★★), (★★★)"
+    grades = {match[1] for _, text, _ in found if (match := re.search(r"\((easy|medium|hard)\)\.?\*\*", text))}
+    if len(grades) < 3:
+        yield "the exercises are not of three grades: (easy), (medium), (hard)"
     for number, text, cell in found:
         folded = [re.sub(r"\W.*", "", summary.strip()) for summary, _ in DETAILS.findall(text)]
         for wanted in ("Hint", "Solution"):

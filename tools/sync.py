@@ -148,23 +148,21 @@ def sync(root: Path, *, write: bool) -> list[str]:
     for path in notebooks(root):
         name = path.relative_to(root).as_posix()
         notebook = nbformat.read(path, as_version=4)
+        new = notebook
         try:
             new = with_first_cell(notebook, address)
             if new != notebook:
                 changes.append(f"{name}: the first cell is not the one of the template")
-                if write:
-                    write_notebook(path, new)
             prose = [cell for cell in new.cells if cell.cell_type == "markdown" and "<!--=" in cell.source]
             if prose and name in of_book:
-                values, drifted = executed_values(root, name), []
+                values = executed_values(root, name)
                 for cell in prose:
-                    cell.source, lines = bind(cell.source, values)
-                    drifted += [f"{name}: {line}" for line in lines]
-                if write and drifted:
-                    write_notebook(path, new)
-                changes += drifted
+                    cell.source, drifted = bind(cell.source, values)
+                    changes += [f"{name}: {line}" for line in drifted]
         except ValueError as error:
             faults.append(f"{name}: {error}")
+        if write and new != notebook:  # what can be mended is, beside a fault
+            write_notebook(path, new)
     if faults:
         raise ValueError("\n".join(faults))
     return changes
@@ -215,7 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     root = options.root.resolve()
     try:
-        if options.address:
+        if options.address is not None:
             changed = move(root, options.address)
             print(f"The address is {options.address}: {len(changed)} files changed.", *changed, sep="\n  ")
             return 0
