@@ -1,0 +1,146 @@
+// What every playground is made of: the frame with its themes, sliders, a reset, the line that is read aloud.
+// Colours mean the same here as in the book's figures.
+
+const STYLE = `
+.playground { --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --ground: #fff; --panel: #f6f8fa;
+  --data: #0072b2; --model: #d55e00; --prior: #7a5ba6; --latent: #00795a; --focus: #0969da;
+  font: 15px/1.45 system-ui, sans-serif; color: var(--ink); container-type: inline-size; margin: 1rem 0; max-width: 46rem; }
+.playground[data-theme=dark] { --ink: #e6edf3; --soft: #a0aab4; --line: #3d444d; --ground: #14181e; --panel: #1c2128;
+  --data: #4fb3e8; --model: #ff8f3f; --prior: #b39ddb; --latent: #2fc79a; --focus: #58a6ff; }
+.playground *, .playground *::before { box-sizing: border-box; }
+.playground p { margin: 0; }
+.playground .try { margin-bottom: .75rem; color: var(--ink); }
+.playground .try b { font-weight: 600; }
+.playground .stage { display: grid; gap: 1rem 1.5rem; grid-template-columns: minmax(0, 1fr); }
+@container (min-width: 34rem) { .playground .stage { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); } }
+.playground figure { margin: 0; min-width: 0; }
+.playground figcaption { margin: .35rem 0 0; font-size: 13px; color: var(--soft); text-align: left; font-style: normal; }
+.playground canvas { display: block; width: 100%; border-radius: 6px; }
+.playground .side { display: flex; flex-direction: column; gap: .9rem; }
+@container (max-width: 33.99rem) { .playground .side { display: grid; grid-template-columns: 2fr 3fr; align-items: start; } }
+.playground .sliders { display: grid; gap: .6rem; }
+.playground label { display: grid; grid-template-columns: 1fr auto; column-gap: .5rem; font-size: 13px; color: var(--soft); margin: 0; }
+.playground output { font-variant-numeric: tabular-nums; color: var(--ink); }
+.playground input[type=range] { grid-column: 1 / -1; width: 100%; min-height: 24px; margin: 0; accent-color: var(--latent); }
+.playground button { font: inherit; font-size: 13px; color: var(--ink); background: var(--panel); cursor: pointer;
+  border: 1px solid var(--line); border-radius: 6px; min-height: 32px; padding: 0 .8rem; justify-self: start; align-self: start; }
+.playground button:hover { border-color: var(--soft); }
+.playground :focus-visible, .playground .plane:focus-within { outline: 2px solid var(--focus); outline-offset: 2px; }
+.playground .plane { position: relative; border-radius: 6px; }
+.playground .plane canvas { touch-action: none; cursor: crosshair; }
+.playground .plane input { position: absolute; inset: auto 0 0 0; opacity: 0; pointer-events: none; height: 1px; min-height: 0; }
+.playground .readout { margin-top: .75rem; font-size: 13px; color: var(--soft); min-height: 2.9em; }
+@media (forced-colors: active) { .playground button { border-color: ButtonText; } }
+`;
+
+/** An element with attributes and children: h("p", { class: "try" }, "Drag."). */
+export function h(tag, attributes = {}, ...children) {
+  const el = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) el.setAttribute(name, value);
+  el.append(...children);
+  return el;
+}
+
+/** The playground's root inside `el`: style, theme, and the one line that says what to try. */
+export function frame(el, title, advice) {
+  const root = h("section", { class: "playground", "aria-label": title }, h("style", {}, STYLE));
+  root.append(h("p", { class: "try" }, h("b", {}, "Try: "), advice));
+  el.append(root);
+  return root;
+}
+
+/** Light or dark as the page says (the book, JupyterLab, VS Code, Colab), else as the system prefers. */
+export function theme() {
+  const html = document.documentElement;
+  const { body } = document;
+  const said =
+    html.dataset.theme ||
+    html.getAttribute("theme") ||
+    { true: "light", false: "dark" }[body.dataset.jpThemeLight] ||
+    (/vscode-(dark|light)/.exec(body.className) || [])[1];
+  if (said === "dark" || said === "light") return said;
+  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}
+
+/** Keeps root's theme as the page's, and calls `redraw` when it changes; returns what stops it. */
+export function followTheme(root, redraw) {
+  const update = () => {
+    if (root.dataset.theme === theme()) return;
+    root.dataset.theme = theme();
+    redraw();
+  };
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const observer = new MutationObserver(update);
+  for (const target of [document.documentElement, document.body]) observer.observe(target, { attributes: true });
+  system.addEventListener("change", update);
+  update();
+  return () => {
+    observer.disconnect();
+    system.removeEventListener("change", update);
+  };
+}
+
+export const colour = (root, name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
+
+/** A number for reading: a true minus sign, and no −0. */
+export const figure = (x, digits = 1) => (Math.abs(x) < 0.5 * 10 ** -digits ? 0 : x).toFixed(digits).replace("-", "−");
+
+/** A labelled range input with its value and unit; `slider.show(x)` moves it without calling `change`. */
+export function slider({ label, unit, min, max, step, change }) {
+  const input = h("input", { type: "range", min, max, step });
+  const value = h("output");
+  const row = h("label", {}, h("span", {}, label), value, input);
+  const show = (x) => {
+    input.value = x;
+    value.textContent = `${figure(x)} ${unit.short}`;
+    input.setAttribute("aria-valuetext", `${figure(x)} ${unit.long}`);
+  };
+  input.addEventListener("input", () => change(Number(input.value)));
+  return { row, input, show };
+}
+
+/** A visible line that a screen reader reads once the reader pauses; not at every step of a drag. */
+export function readout() {
+  const line = h("p", { class: "readout", role: "status", "aria-live": "polite" });
+  let timer;
+  const say = (text, wait = 250) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => (line.textContent = text), wait);
+  };
+  return { line, say };
+}
+
+/** Calls `work` at most once a frame, and only while `el` is on the screen; `soon()` asks for it. */
+export function whenSeen(el, work) {
+  let [seen, wanted, frame] = [true, false, 0];
+  const soon = () => {
+    wanted = true;
+    if (seen) frame ||= requestAnimationFrame(run);
+  };
+  const run = () => {
+    frame = 0;
+    if (!wanted) return;
+    wanted = false;
+    work();
+  };
+  const observer = new IntersectionObserver((entries) => {
+    seen = entries.at(-1).isIntersecting;
+    if (seen && wanted) soon();
+  });
+  observer.observe(el);
+  const stop = () => {
+    observer.disconnect();
+    cancelAnimationFrame(frame);
+  };
+  return { soon, stop };
+}
+
+/** The canvas's drawing context in CSS pixels, sharp on every screen. */
+export function sharp(canvas, width, height) {
+  const ratio = window.devicePixelRatio || 1;
+  canvas.width = Math.round(width * ratio);
+  canvas.height = Math.round(height * ratio);
+  const context = canvas.getContext("2d");
+  context.scale(ratio, ratio);
+  return context;
+}
