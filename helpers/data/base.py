@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class Dataset:
     ``labels``: for a label in ``Part.y`` that stands for names, those names in order.
     ``source``, ``licence``, ``credit``: where it comes from, under what terms, whom to name.
     ``vocabulary``: the symbols behind integer codes of text. ``truth``: the density that a toy was drawn from.
-    ``sample_rate``: in hertz, for sound.
+    ``sample_rate``: in hertz, for sound. ``columns``: what the columns of a table are.
     """
 
     name: str
@@ -77,6 +76,7 @@ class Dataset:
     vocabulary: Vocabulary | None = None
     truth: Toy | None = None
     sample_rate: int | None = None
+    columns: tuple[str, ...] = ()
 
     @property
     def parts(self) -> dict[str, Part]:
@@ -204,6 +204,45 @@ def write_checked(file: Path, arrays: dict[str, np.ndarray]) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """Arrays as tensors that own their memory."""
-    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
+def download(name: str, url: str, checksum: str, what_else: str) -> Path:
+    """A file of the cache, fetched from ``url`` where it is not there yet; ``checksum`` is "md5:...", or
+    "gzip-sha256:..." for that of the decompressed content.
+
+    ``what_else`` says in the error what a reader without a network can do. Raises ConnectionError when the address
+    does not answer, ValueError when what it sends is not the file, OSError when it cannot be kept.
+    """
+    import gzip
+    import shutil
+    import urllib.request
+    import zlib
+
+    algorithm, _, digest = checksum.partition(":")
+
+    def right(file: Path) -> bool:
+        try:
+            with (gzip.open if algorithm.startswith("gzip-") else open)(file, "rb") as stream:
+                return hashlib.file_digest(stream, algorithm.removeprefix("gzip-")).hexdigest() == digest
+        except (OSError, EOFError, zlib.error):
+            return False
+
+    folder = cache_dir()
+    if folder is None:
+        raise OSError(f"nowhere to keep {name}: set HELPERS_CACHE to a folder; or {what_else}")
+    file = folder / name
+    if file.is_file() and right(file):
+        return file
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            try:
+                with urllib.request.urlopen(url, timeout=30) as answer:
+                    shutil.copyfileobj(answer, stream)
+            except OSError as error:
+                raise ConnectionError(f"{name} cannot be fetched from {url} ({error}); {what_else}") from error
+        if not right(Path(temporary)):
+            raise ValueError(f"what {url} sends is not {name}: its {algorithm} is not {digest}; {what_else}")
+        os.replace(temporary, file)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return file
