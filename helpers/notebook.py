@@ -153,7 +153,8 @@ def animate(
     moving, moving_dark = _webp(light, fps), _webp(dark, fps)
     size = {"width": width, "height": height}
     picture = (
-        f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="data:image/png;base64,{_text(light[still])}">'
+        '<picture><source media="(prefers-reduced-motion: reduce)"'
+        f' srcset="data:image/png;base64,{_text(light[still])}">'
         f'<img src="data:image/webp;base64,{_text(moving)}" alt="{html.escape(alt)}" width="{width}" height="{height}"'
         ' style="background:white"></picture>'
     )
@@ -354,33 +355,35 @@ def proof(rows: Sequence[Proof]) -> None:
     rows = list(rows)
     if not rows or not all(isinstance(row, Proof) for row in rows):
         raise ValueError(f"got {rows!r}, wanted at least one Proof")
-    head = ["Check", "Value", "", "Truth", "Tolerance", "Verdict", "Mutant", "Its value", "Verdict"]
-    body, faults = [], []
+    head, body, faults = ["Check", "Value", "Wanted", "Mutant", "Its value"], [], []
     for row in rows:
         good, caught = row.accepts(row.value), not row.accepts(row.mutant_value)
+        sign = {"=": "±", "≤": "+", "≥": "−"}[row.relation]
+        wanted = f"{row.relation} {float(row.truth):.6g}" + (f" {sign} {row.tolerance:.2g}" if row.tolerance else "")
+        value, mutant_value = f"{float(row.value):.6g}", f"{float(row.mutant_value):.6g}"
         if not good:
-            wanted = f"{row.relation} {float(row.truth):.6g} within {row.tolerance:.3g}"
-            faults.append(f"{row.name}: got {float(row.value):.6g}, wanted {wanted}")
+            faults.append(f"{row.name}: got {value}, wanted {wanted}")
         if not caught:
-            faults.append(f"{row.name}: the mutant “{row.mutant}” passes with {float(row.mutant_value):.6g}")
-        numbers = (f"{float(row.value):.6g}", row.relation, f"{float(row.truth):.6g}", f"{row.tolerance:.2g}")
-        verdict, caught_text = "✓ holds" if good else "✗ FAILS", "✓ found" if caught else "✗ NOT FOUND"
-        body.append([row.name, *numbers, verdict, row.mutant, f"{float(row.mutant_value):.6g}", caught_text])
+            faults.append(f"{row.name}: the mutant “{row.mutant}” passes with {mutant_value}")
+        verdicts = (
+            f"{value} {'✓ holds' if good else '✗ FAILS'}",
+            f"{mutant_value} {'✓ found' if caught else '✗ NOT FOUND'}",
+        )
+        body.append([row.name, verdicts[0], wanted, row.mutant, verdicts[1]])
     _display({"text/html": _table(head, body), "text/plain": _plain_table(head, body)})
     if faults:
         raise AssertionError("; ".join(faults))
 
 
 def _table(head: list[str], body: list[list[str]]) -> str:
-    # Several headings of one row may be alike, none may be empty to a screen reader.
-    heads = "".join(f'<th scope="col">{html.escape(h) or "<span aria-label=relation></span>"}</th>' for h in head)
+    heads = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in head)
     lines = [
         f'<tr><th scope="row">{html.escape(row[0])}</th>'
         + "".join(f"<td>{html.escape(c)}</td>" for c in row[1:])
         + "</tr>"
         for row in body
     ]
-    caption = "<caption>Proof: each check holds, and finds its mutant</caption>"
+    caption = "<caption>Proof: each check, and the mistake that it finds</caption>"
     return f'<table class="proof">{caption}<thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
 
 

@@ -219,7 +219,7 @@ def test_a_proof_shows_its_rows_and_finds_its_mutants(shown):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (row(value=1.02), "integral: got 1.02, wanted = 1 within 0.01"),
+        (row(value=1.02), "integral: got 1.02, wanted = 1 ± 0.01"),
         (row(value=math.nan), "integral: got nan"),
         (row(mutant_value=1.005), "the mutant “half a cell” passes with 1.005"),
         (row(value=1.02, relation="≤"), "wanted ≤ 1"),
