@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from helpers.models.base import GenerativeModel
+from helpers.models.base import AdamW, GenerativeModel
 
 
 class Pixels(GenerativeModel):
@@ -112,8 +112,8 @@ class Duel(GenerativeModel):
 
     def optimizers(self, learning_rate, weight_decay=0.0):
         return [
-            torch.optim.SGD(self.generator.parameters(), lr=learning_rate),
-            torch.optim.SGD(self.critic.parameters(), lr=2 * learning_rate),
+            AdamW(self.generator.parameters(), lr=learning_rate),
+            AdamW(self.critic.parameters(), lr=2 * learning_rate),
         ]
 
     def training_step(self, batch, optimizers):

@@ -493,4 +493,29 @@ def test_pixels_learn_the_frequencies():
     assert 0 < history.seconds <= time.perf_counter() - start
     p = x.float().mean(0)
     entropy = float(-(p * p.log() + (1 - p) * (1 - p).log()).sum())
-    assert -float(model.log_prob(x).mean()) == pytest.approx(entropy, abs=1e-3)
+    assert -model.log_prob(x).mean().item() == pytest.approx(entropy, abs=1e-3)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_learns_and_resumes(tmp_path):
+    torch.manual_seed(0)
+    x = torch.randn(256, 2)
+    path = tmp_path / "state.pt"
+    stop = []
+    options = dict(steps=200, batch_size=64, learning_rate=0.02, ema=0.9, clip=1.0, progress=False, validation=x)
+
+    def interrupt(step, model):
+        if step == 60 and not stop:
+            stop.append(step)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    torch.manual_seed(1)
+    model = Line(dropout=0.1).cuda()
+    assert fit(model, x, seed=2, checkpoint=path, callback=interrupt, **options).stopped == "interrupted"
+    torch.manual_seed(1)
+    resumed, whole = Line(dropout=0.1).cuda(), Line(dropout=0.1).cuda()
+    whole.load_state_dict(resumed.state_dict())
+    history = fit(resumed, x, seed=3, checkpoint=path, **options)
+    truth = fit(whole, x, seed=2, **options)
+    assert history.steps == 200 and history.best[1] < 0.05
+    assert history.loss == pytest.approx(truth.loss, rel=1e-3, abs=1e-5)
