@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+DENIED = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM)
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -77,7 +78,8 @@ def run_pip(command: list[str], root: Path) -> None:
     """Run pip in ``root``; say now and then how far it is; on failure show the end of what it said."""
     print("Installing packages (some minutes the first time) …", flush=True)
     env = home_environment(root) | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"}
-    command = [*command, "--progress-bar", "off", "--no-input"]
+    # Compiled when first imported: most of what is installed never is.
+    command = [*command, "--progress-bar", "off", "--no-input", "--no-compile"]
     begin = said = time.monotonic()
     lines, packages = [], 0
     with subprocess.Popen(
@@ -86,11 +88,13 @@ def run_pip(command: list[str], root: Path) -> None:
         for line in pip.stdout:
             lines.append(line.rstrip())
             packages += line.startswith("Collecting")
-            if time.monotonic() - said > 10:
+            last = line.startswith("Installing collected")  # then pip is silent to its end
+            if last or (time.monotonic() - said > 10 and line.startswith("Collecting")):
                 said = time.monotonic()
-                print(f"  {said - begin:4.0f} s, {packages} packages: {lines[-1].strip()[:90]}", flush=True)
+                step = "unpacking them, which takes longest" if last else line.split(" (from")[0].strip()
+                print(f"  {said - begin:4.0f} s, {packages} packages found: {step}", flush=True)
     if pip.returncode:
-        raise Stop("\n".join([*lines[-12:], f"pip could not install {' '.join(command[4:-3])}: see above."]))
+        raise Stop("\n".join([*lines[-12:], f"pip could not install {' '.join(command[4:-4])}: see above."]))
     print(f"Installed in {time.monotonic() - begin:.0f} s.", flush=True)
 
 
@@ -174,7 +178,7 @@ def plain_errors(root: Path):
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise SystemExit(f"The disk is full ({error.filename or root}): free some space, run again.") from None
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno in DENIED:
             message = f"Cannot write {error.filename}: copy the book to a folder that you may write, and run it there."
             raise SystemExit(message) from None
         raise

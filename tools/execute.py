@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 from chapters import Chapter, notebooks_of, open_chapter, write_whole
-from environment import ROOT, Stop, lock, plain_errors
+from environment import DENIED, ROOT, Stop, lock, plain_errors
 from runner import BUDGET, Runner
 
 
@@ -86,12 +86,15 @@ def fill_cache(folder: Path, chapters: list[Chapter]) -> None:
     """Make the cache of the book build hold the outputs of every chapter, and of no stale one."""
     try:
         fill_cache_once(folder, chapters)
-    except OSError:
-        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DENIED:
+            raise
         print(f"The cache {folder.name} is broken ({str(error).splitlines()[0][:80]}): made anew.", flush=True)
         shutil.rmtree(folder, ignore_errors=True)
-        fill_cache_once(folder, chapters)
+        try:
+            fill_cache_once(folder, chapters)
+        except Exception as again:
+            raise Stop(f"Cannot write the cache {folder}: {again}") from None
 
 
 def fill_cache_once(folder: Path, chapters: list[Chapter]) -> None:

@@ -21,8 +21,7 @@ from freshness import size_of, versions_of
 
 BUDGET = 90  # seconds a chapter may take; it is stopped only after BUDGET times the limit scale
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-# As chapters.py says: loading nbformat takes 2.4 s less.
-PYTEST = "import sys; sys.modules['rfc3987_syntax'] = None; import pytest; sys.exit(pytest.main())"
+RUN_NOTEBOOK = Path(__file__).with_name("run_notebook.py")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -88,9 +87,9 @@ class Runner:
         write_notebook(copy, with_solutions(chapter.source))
         (self.folder / "pytest.ini").write_text("[pytest]\n")  # not the settings and plugins of the tests
         limit = min(BUDGET, chapter.settings.get("limit", BUDGET)) * self.limit_scale
-        command = [sys.executable, "-c", PYTEST, "-q", "-p", "nbmake.pytest_plugin", "-p", "no:cacheprovider"]
+        command = [sys.executable, RUN_NOTEBOOK, copy, "-q", "-p", "nbmake.pytest_plugin", "-p", "no:cacheprovider"]
         command += ["--nbmake", "--overwrite", f"--nbmake-timeout={max(1, int(0.9 * limit))}"]
-        command += [f"--rootdir={self.folder}", "-c", str(self.folder / "pytest.ini"), str(copy)]
+        command += [f"--rootdir={self.folder}", "-c", self.folder / "pytest.ini"]
         env = home_environment(self.root) | {name: str(threads) for name in THREADS}
         env |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "JUPYTER_PREFER_ENV_PATH": "1", "PYTEST_ADDOPTS": ""}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(self.root), env.get("PYTHONPATH")]))
@@ -147,25 +146,25 @@ class Runner:
 
 def report(run: Run, stopped: str | None) -> str:
     """Chapter, cell and error in a few lines."""
-    path = run.chapter.path
-    try:
-        cells = read_notebook(run.copy).cells
-    except Exception:
-        cells = []
-    for index, cell in enumerate(cells):
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                first = next((line for line in cell.source.splitlines() if line.strip()), "")
-                if "solution" in cell.metadata.get("tags", []):
-                    where = f"{path}, the folded solution that begins {first!r}"
-                else:
-                    where = f"{path}, cell {index + 1}, which begins {first!r}"
-                lines = f"{output.ename}: {output.evalue}".splitlines()[:4]
-                return "\n".join([where, *failing_lines(output, cell.source), *("    " + line[:200] for line in lines)])
-    # The kernel died, the limit was reached, or pytest itself failed: what was said last tells most.
-    said = [line for line in ANSI.sub("", run.log.read_text(errors="replace")).splitlines() if line.strip("-= ")]
-    tail = [line for line in said if "Timeout" in line or "Died" in line or "Error" in line][-3:] or said[-6:]
-    return "\n".join([f"{path}{', ' + stopped if stopped else ''}", *("    " + line[:200] for line in tail)])
+    cells = read_notebook(run.copy).cells
+    failed = [(cell, output) for cell in cells for output in cell.get("outputs", []) if output.output_type == "error"]
+    if failed:
+        cell, output = failed[-1]
+        what = failing_lines(output, cell.source) + f"{output.ename}: {output.evalue}".splitlines()[:4]
+    else:  # the time was up, or the kernel died, or what runs it failed
+        note = run.copy.with_suffix(".cell")
+        cell = cells[int(note.read_text())] if note.exists() else None
+        said = [line for line in ANSI.sub("", run.log.read_text(errors="replace")).splitlines() if line.strip("-= ")]
+        timeout = "stopped, because the cell took too long" if any("timed out" in line for line in said) else None
+        died = "the kernel died" if any("DeadKernelError" in line for line in said) else None
+        what = [stopped or timeout or died] if stopped or timeout or died else said[-6:]
+    where = run.chapter.path
+    if cell:
+        first = next((line for line in cell.source.splitlines() if line.strip()), "")
+        is_solution = "solution" in cell.metadata.get("tags", [])
+        which = "the folded solution that" if is_solution else f"cell {cells.index(cell) + 1}, which"
+        where += f", {which} begins {first!r}"
+    return "\n".join([where, *("    " + line[:200] for line in what)])
 
 
 def failing_lines(output: dict, source: str) -> list[str]:
@@ -177,7 +176,7 @@ def failing_lines(output: dict, source: str) -> list[str]:
         return []
     number = int(numbers[0][0] or numbers[0][1])
     lines = source.splitlines()
-    return [f"    line {number}: {lines[number - 1].strip()[:200]}"] if number <= len(lines) else []
+    return [f"line {number}: {lines[number - 1].strip()[:200]}"] if number <= len(lines) else []
 
 
 def memory_mb(pid: int) -> float:
