@@ -413,6 +413,16 @@ def test_notebook_progress_is_one_display(monkeypatch):
     fit(model, x, validation=x, steps=30)
     assert calls[0] == "step 0/30" and calls[-1].startswith("step 30/30 · loss ")
     assert "validation" in calls[-1] and len(calls) < 10
+    fit(model, x, steps=30)
+    assert calls[-1].startswith("step 30/30 · loss ") and "validation" not in calls[-1]
+
+
+def test_terminal_progress_is_a_bar(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    model, x = line()
+    fit(model, x, steps=30)
+    out, err = capsys.readouterr()
+    assert out == "" and "30/30" in err and "loss " in err
 
 
 def test_silent_where_nobody_looks(capfd):

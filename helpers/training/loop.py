@@ -169,7 +169,8 @@ def fit(
 
     def text() -> str:
         parts = [f"{name} {values[-1]:.4g}" for name, values in history.logs.items()]
-        return " · ".join(parts + [f"validation {history.validation[-1][1]:.4g}"] * bool(history.validation))
+        parts += [f"validation {value:.4g}" for _, value in history.validation[-1:]]
+        return " · ".join(parts)
 
     seconds_before, began = history.seconds, time.perf_counter()
     saved_at = began
