@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DENIED = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM)
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = ("chromium", "chromium-browser")  # as tests/pages/conftest.py looks for it
 
 
 class Stop(Exception):
