@@ -60,7 +60,8 @@ def colab():
 
 
 def pip(python: Path, *arguments) -> None:
-    subprocess.run([python, "-m", "pip", "-q", *arguments], check=True, env=bare(), stdout=subprocess.DEVNULL)
+    # Isolated (-I), here and below: what lies in the present folder is not part of that environment.
+    subprocess.run([python, "-I", "-m", "pip", "-q", *arguments], check=True, env=bare(), stdout=subprocess.DEVNULL)
 
 
 def bare() -> dict[str, str]:
@@ -74,7 +75,7 @@ def installed(python: Path) -> dict[str, str]:
     """Name to version, as the kernel sees it."""
     code = "import json, importlib.metadata as m; print(json.dumps({d.name: d.version for d in m.distributions()}))"
     return json.loads(
-        subprocess.run([python, "-c", code], check=True, capture_output=True, text=True, env=bare()).stdout
+        subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True, env=bare()).stdout
     )
 
 
