@@ -32,14 +32,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 SIZES = (2, 3)  # the batch sizes of the two traces: neither 0 nor 1, which broadcasting treats specially
 SMALL = 4096  # a computed constant of up to so many numbers stays float32: positions and frequencies need it
 
-UNARY = (
-    "relu silu sigmoid tanh exp log sqrt rsqrt reciprocal neg abs sin cos floor erf sign logical_not bitwise_not".split()
-)
+UNARY = "relu silu sigmoid tanh exp log sqrt rsqrt reciprocal neg abs sin cos floor erf sign logical_not bitwise_not".split()
 BINARY = "add sub mul div pow maximum minimum gt ge lt le eq ne".split()
 RENAMED = {"logical_not": "not", "bitwise_not": "not", "logical_and": "mul", "bitwise_and": "mul"}
 SAME = "alias detach clone lift_fresh_copy lift_fresh _to_copy contiguous dropout native_dropout".split()
 DECOMPOSED = (
-    "addcmul addcdiv lerp var var_mean std std_mean logsumexp mse_loss hardswish hardsigmoid mish glu log_sigmoid_forward "
+    "addcmul addcdiv lerp logsumexp mse_loss hardswish hardsigmoid mish glu log_sigmoid_forward "
     "roll native_dropout threshold_backward gelu_backward silu_backward sigmoid_backward tanh_backward elu_backward "
     "leaky_relu_backward softplus_backward _softmax_backward_data _log_softmax_backward_data native_layer_norm_backward"
 ).split()
@@ -70,7 +68,9 @@ def export(
     if len(names) != len(examples):
         raise ValueError(f"{len(examples)} inputs but {len(names)} names: {names}")
     if batch and any(x.ndim == 0 or len(x) == 0 for x in examples):
-        raise ValueError(f"with batch=True every input needs a first dimension, got {[tuple(x.shape) for x in examples]}")
+        raise ValueError(
+            f"with batch=True every input needs a first dimension, got {[tuple(x.shape) for x in examples]}"
+        )
 
     owner = function if isinstance(function, nn.Module) else getattr(function, "__self__", None)
     modules = list(owner.modules()) if isinstance(owner, nn.Module) else []
@@ -142,7 +142,9 @@ def trace(function: Callable, inputs: list[Tensor], lines: dict[str, str]) -> tu
             return function(*args)
 
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # attention as products and a softmax
-        graph = make_fx(torch.func.functionalize(watched), decomposition_table=decompositions(), tracing_mode="real")(*inputs)
+        graph = make_fx(torch.func.functionalize(watched), decomposition_table=decompositions(), tracing_mode="real")(
+            *inputs
+        )
         graph.graph.eliminate_dead_code()
         values = {}
         feed = iter(inputs)
@@ -182,6 +184,9 @@ class Writer:
             node = nodes[0]
             if len({str(n.target) for n in nodes}) > 1 and node.op == "call_function":
                 raise ValueError("the function takes another path for another batch size: pass batch=False")
+            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+                line = self.lines.get(op_name(node.target), "inside another operation")
+                raise ValueError(f"{node.target} draws random numbers: pass them as an input ({line})")
             if node.op == "placeholder":
                 name = self.names[len(inputs)]
                 inputs.append({"name": name, "shape": self.shape(node)})
@@ -295,13 +300,16 @@ class Writer:
         return other if alpha == 1 else self.emit("mul", [other, alpha])
 
     def op_rsub(self, node, a):
-        return self.emit("sub", [self.other(a | {"other": a["self"]}), a["other"]])
+        return self.emit("sub", [a["other"], self.other(a | {"other": a["self"]})])
 
     def op_div(self, node, a):
         quotient = self.emit("div", [a["self"], a["other"]])
         if a.get("rounding_mode") == "trunc":
             raise ValueError(f"the playground runtime divides exactly or by floor ({self.lines.get('div')})")
         return self.emit("floor", [quotient]) if a.get("rounding_mode") == "floor" else quotient
+
+    def op_floor_divide(self, node, a):
+        return self.op_div(node, a | {"rounding_mode": "floor"})
 
     def op_getitem(self, node, a):
         source, index = node.args
@@ -505,11 +513,25 @@ class Writer:
         return self.reduce("max", node, a)
 
     def reduce(self, op: str, node, a) -> str:
-        dims = a.get("dim")
-        n = self.value(a["self"]).ndim
-        dims = range(n) if dims is None or dims == [] else [dims] if isinstance(dims, int) else dims
-        reduced = self.emit(op, [a["self"]], dims=sorted(d % max(1, n) for d in dims))
+        reduced = self.emit(op, [a["self"]], dims=self.dims(a))
         return self.emit("reshape", [reduced], shape=self.shape(node))
+
+    def dims(self, a) -> list[int]:
+        """The reduced dimensions, sorted: all where none is named."""
+        n, dims = self.value(a["self"]).ndim, a.get("dim")
+        dims = range(n) if dims is None or dims == [] else [dims] if isinstance(dims, int) else dims
+        return sorted(d % max(1, n) for d in dims)
+
+    def op_var(self, node, a):
+        x, dims = a["self"], self.dims(a)
+        centred = self.emit("sub", [x, self.emit("mean", [x], dims=dims)])
+        count = math.prod(self.value(x).shape[d] for d in dims)
+        total = self.emit("sum", [self.emit("mul", [centred, centred])], dims=dims)
+        correction = 1 if a["correction"] is None else a["correction"]
+        return self.emit("reshape", [self.emit("div", [total, count - correction])], shape=self.shape(node))
+
+    def op_std(self, node, a):
+        return self.emit("sqrt", [self.op_var(node, a)])
 
     def op_cumsum(self, node, a):
         return self.emit("cumsum", [a["self"]], dim=self.dim(a))

@@ -99,7 +99,7 @@ function render({ model, el }) {
 
   function draw() {
     const [image] = decode.run({ z: tensor([1, z.length], z) });
-    const values = drawImage(picture, image, levels);
+    const values = drawImage(picture, image, levels, root.dataset.theme);
     const near = nearest();
     drawPlane(near);
     const [x, y] = [figure(z[ax]), figure(z[ay])];
@@ -122,9 +122,9 @@ function render({ model, el }) {
     if (!names.length || !points.length) return null;
     const distance = (p) => p.reduce((sum, x, k) => sum + (x - z[k]) ** 2, 0);
     const order = points.map((p, i) => [distance(p), labels[i]]).sort((a, b) => a[0] - b[0]);
-    const votes = {};
-    for (const [, label] of order.slice(0, 5)) votes[label] = (votes[label] ?? 0) + 1;
-    return Number(Object.entries(votes).reduce((a, b) => (b[1] > a[1] ? b : a))[0]);
+    const votes = new Map(); // the nearest comes first and wins a tie
+    for (const [, label] of order.slice(0, 5)) votes.set(label, (votes.get(label) ?? 0) + 1);
+    return [...votes].reduce((a, b) => (b[1] > a[1] ? b : a))[0];
   }
 
   function drawPlane(near) {
@@ -170,7 +170,8 @@ function render({ model, el }) {
     context.fillStyle = colour(root, "prior");
     for (const radius of [1, 2]) context.fillText(`${radius} sd`, at(0, 0)[0], at(0, radius)[1] - 8);
     context.fillStyle = colour(root, "soft");
-    for (const [text, x, y] of [[`z${sub(ax)} →`, side - 22, side / 2 + 10], [`↑ z${sub(ay)}`, side / 2 + 20, 12]]) context.fillText(text, x, y);
+    context.fillText(`z${sub(ax)} →`, side - 22, side / 2 + 10);
+    context.fillText(`↑ z${sub(ay)}`, side / 2 + 20, 12);
   }
 
   /** The plane papered with the images of its own points, the other latents as they are. */
@@ -182,12 +183,13 @@ function render({ model, el }) {
     const [images] = decode.run({ z: tensor([all.length, z.length], all.flat()) });
     const one = images.data.length / all.length;
     const tile = document.createElement("canvas");
-    context.globalAlpha = 0.3;
+    context.globalAlpha = 0.22;
     context.imageSmoothingEnabled = false;
     all.forEach((_, i) => {
-      drawImage(tile, { shape: [1, ...images.shape.slice(1)], data: images.data.subarray(i * one, (i + 1) * one) }, levels);
-      const [x, y] = [i % TILES, Math.floor(i / TILES)].map((t) => (t * side) / TILES);
-      context.drawImage(tile, x, y, side / TILES, side / TILES);
+      const image = { shape: [1, ...images.shape.slice(1)], data: images.data.subarray(i * one, (i + 1) * one) };
+      drawImage(tile, image, levels, root.dataset.theme);
+      const [x, y] = [i % TILES, Math.floor(i / TILES)].map((t) => ((t + 0.1) * side) / TILES);
+      context.drawImage(tile, x, y, (0.8 * side) / TILES, (0.8 * side) / TILES);
     });
     context.globalAlpha = 1;
   }
@@ -215,8 +217,9 @@ function render({ model, el }) {
 
 const sub = (k) => String(k + 1).replace(/\d/g, (d) => "₀₁₂₃₄₅₆₇₈₉"[d]);
 
-/** One image on a canvas of its own pixels: grey as dark ink on white, or colour. Returns its numbers. */
-function drawImage(canvas, { shape, data }, levels) {
+/** One image on a canvas of its own pixels: grey as ink on the theme's paper, or colour. Returns its numbers. */
+function drawImage(canvas, { shape, data }, levels, theme) {
+  const [paper, ink] = theme === "dark" ? [28, 240] : [255, 20];
   const [, height, width, channels = 1] = shape;
   canvas.width = width;
   canvas.height = height;
@@ -224,8 +227,8 @@ function drawImage(canvas, { shape, data }, levels) {
   const pixels = context.createImageData(width, height);
   for (let i = 0; i < width * height; i++) {
     for (let c = 0; c < 3; c++) {
-      const value = (data[i * channels + (channels === 1 ? 0 : c)] / (levels - 1)) * 255;
-      pixels.data[4 * i + c] = channels === 1 ? 255 - value : value;
+      const value = data[i * channels + (channels === 1 ? 0 : c)] / (levels - 1);
+      pixels.data[4 * i + c] = channels === 1 ? paper + (ink - paper) * value : 255 * value;
     }
     pixels.data[4 * i + 3] = 255;
   }

@@ -468,7 +468,7 @@ const operations = {
   matmul,
   conv2d,
   conv_transpose2d: convTranspose2d,
-  softmax,
+  softmax: (args, settings) => softmax(args, settings, false),
   log_softmax: (args, settings) => softmax(args, settings, true),
   layer_norm: (args, { size, eps }) => normalise(args, size, eps, (i) => i % size),
   group_norm: groupNorm,
