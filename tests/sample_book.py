@@ -145,7 +145,7 @@ def make(folder: Path, extra: str = "") -> Path:
 
 def build(folder: Path) -> subprocess.CompletedProcess:
     command = [Path(sys.executable).parent / "jupyter-book", "build", str(folder), "-W", "-n", "--keep-going"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def chapter(extra: str) -> nbformat.NotebookNode:

@@ -19,12 +19,12 @@ from sphinx.util.docutils import SphinxDirective
 
 
 class used_in(nodes.General, nodes.Element):
-    """Stands for the links back to the chapters that refer to ``entry``; resolved in ``book_extension``."""
+    """Stands for the links back to the chapters that refer to ``entries``; resolved in ``book_extension``."""
 
 
-def link_target(node: nodes.Element, slug: str, text: str) -> None:
+def link_target(node: nodes.Element, text: str, *slugs: str) -> None:
     """Let pages link to ``#slug``; ``text`` is shown on hovering over such a link. Registered by ``book_extension``."""
-    node["book_target"], node["book_text"] = slug, text
+    node["book_targets"], node["book_text"] = slugs, text
 
 
 # The bibliography
@@ -49,9 +49,9 @@ class Bibliography(SphinxDirective):
                 raise self.error(f"{name}: the entry {key} has no {' and no '.join(missing or ['author'])}")
             paragraph = nodes.paragraph("", "", *reference(entry))
             plain = paragraph.astext()
-            paragraph += [nodes.Text(" "), used_in(entry=key)]
+            paragraph += [nodes.Text(" "), used_in(entries=[key])]
             item = nodes.list_item("", paragraph)
-            link_target(item, key, plain)
+            link_target(item, plain, key)
             result += item
         return [result]
 
@@ -110,6 +110,7 @@ class Api(SphinxDirective):
         files = sorted(
             path for path in root.rglob("*.py") if not path.name.startswith("_") or path.name == "__init__.py"
         )
+        self.short = short_names(root)
         rank = {name: i for i, name in enumerate(order)}
         result = []
         for path in sorted(files, key=lambda p: (rank.get(room(p, root), len(rank)), p)):
@@ -127,7 +128,7 @@ class Api(SphinxDirective):
             return []
         section = nodes.section()
         section += nodes.title("", "", nodes.literal("", name))
-        link_target(section, name, summary(tree))
+        link_target(section, summary(tree), name)
         section += docstring(ast.get_docstring(tree))
         for thing in things:
             section += self.entry(thing, f"{name}.{thing.name}", relative, lines)
@@ -143,18 +144,40 @@ class Api(SphinxDirective):
             hidden = {i for m in filter(is_public, node.body) for i in method_lines(m)}
             own = [line for i, line in enumerate(lines[first - 1 : node.end_lineno], first) if i not in hidden]
         box = nodes.container(classes=["api-entry", "api-class" if isinstance(node, ast.ClassDef) else "api-def"])
-        link_target(box, name, f"{name}: {summary(node)}".rstrip(": "))
+        shown = self.short_name(name)
+        link_target(box, f"{shown}: {summary(node)}".rstrip(": "), *dict.fromkeys([name, shown]))
         address = f"{repository(self.env)}/{path.as_posix()}#L{first}-L{node.end_lineno}"
-        head = f'<p class="api-name"><code>{signature(node, name)}</code></p>'
+        head = f'<p class="api-name"><code>{signature(node, shown)}</code></p>'
         source = (
             f'<details class="api-source"><summary>Source</summary><p><a href="{html.escape(address)}">'
             f'{path.as_posix()}, line {first}</a></p><pre tabindex="0">{light_highlight(own)}</pre></details>'
         )
         box += nodes.raw("", head, format="html")
         box += docstring(ast.get_docstring(node))
-        box += nodes.paragraph("", "", used_in(entry=name))
+        box += nodes.paragraph("", "", used_in(entries=[name, shown]))
         box += nodes.raw("", source, format="html")
         return box
+
+    def short_name(self, name: str) -> str:
+        """``helpers.training.loop.fit`` is imported as ``helpers.training.fit``; its methods likewise."""
+        for full, short in self.short.items():
+            if name == full or name.startswith(full + "."):
+                return short + name[len(full) :]
+        return name
+
+
+def short_names(root: Path) -> dict[str, str]:
+    """What each package takes from its modules, by full name."""
+    result = {}
+    for path in sorted(root.rglob("__init__.py")):
+        package = ".".join(path.parent.relative_to(root.parent).parts)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(package + "."):
+                for name in node.names:
+                    short = name.asname or name.name
+                    if not (path.parent / f"{short}.py").exists():  # else the short name is the module's
+                        result[f"{node.module}.{name.name}"] = f"{package}.{short}"
+    return result
 
 
 def room(path: Path, root: Path) -> str:

@@ -50,9 +50,10 @@ class PortableMarkdown(Transform):
     default_priority = 860
 
     def apply(self) -> None:
-        for node in self.document.findall(lambda node: isinstance(node, nodes.Element) and "book_target" in node):
-            self.target(node, node["book_target"], node["book_target"])
-            self.describe(node["book_target"], node["book_text"])
+        for node in self.document.findall(lambda node: isinstance(node, nodes.Element) and "book_targets" in node):
+            for slug in node["book_targets"]:
+                self.target(node, slug, slug)
+                self.describe(slug, node["book_text"])
         for quote in list(self.document.findall(nodes.block_quote)):
             self.callout(quote)
         for block in self.document.findall(nodes.math_block):
@@ -201,7 +202,7 @@ class BackMatterLinks(SphinxPostTransform):
                 if page != self.env.docname:
                     users.setdefault(entry, []).append(page)
         for slot in list(self.document.findall(book_backmatter.used_in)):
-            pages = users.get(slot["entry"], [])
+            pages = list(dict.fromkeys(page for entry in slot["entries"] for page in users.get(entry, [])))
             links = nodes.inline(classes=["used-in"])
             for page in pages:
                 uri = self.app.builder.get_relative_uri(self.env.docname, page)

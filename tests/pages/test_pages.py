@@ -28,7 +28,7 @@ def test_page_is_sound(visit, name):
         assert page.evaluate("document.documentElement.dataset.theme") == theme
         overflow = page.evaluate(
             """() => [...document.querySelectorAll('body *')]
-                .filter((el) => el.getBoundingClientRect().right > innerWidth + 1)
+                .filter((el) => el.getBoundingClientRect().right > innerWidth + 1 && !el.closest('pre, .math, dialog'))
                 .map((el) => el.tagName + '.' + el.className).slice(0, 5)"""
         )
         width_of_page = page.evaluate("document.documentElement.scrollWidth")
@@ -101,7 +101,7 @@ def test_opens_from_the_file_system(visit, html, name):
 @pytest.mark.parametrize("name", SAMPLE)
 def test_readable_without_scripts(visit, name):
     page = visit(name, scripts=False).page
-    assert page.locator("h1").first.is_visible()
+    assert page.locator("article h1").is_visible()
     assert len(page.locator("article").inner_text()) > 100
     for index in range(page.locator(".book-figure").count()):
         shown = [image for image in page.locator(".book-figure").nth(index).locator("img").all() if image.is_visible()]
@@ -143,7 +143,7 @@ def test_paper_shows_the_text_alone(visit):
     page = visit("book/glossary.html").page
     page.emulate_media(media="print")
     assert not page.locator(".bd-sidebar-primary").is_visible()
-    assert page.locator("article h1").is_visible()
+    assert page.locator("article p:visible").count() > 10 and page.locator("h1:visible").count() == 1
 
 
 @pytest.mark.parametrize(
