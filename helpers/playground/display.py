@@ -2,7 +2,7 @@
 
 A playground is one ES module beside this file, with anywidget's contract ``render({ model, el })``. It may import
 from ``./runtime.js`` and ``./controls.js``. A classic script can import nothing, and ``import`` fails on ``file://``
-and in Colab's output frame, so the three files are joined here into one text without imports.
+and in Colab's output frame, so the files are joined here into one text without imports.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from pathlib import Path
 
 MIME = "application/vnd.book.playground+json"
 HERE = Path(__file__).parent
-MODULES = sorted(path.stem for path in HERE.glob("*.js") if path.stem not in ("runtime", "controls", "mount"))
+SHARED = ("functions", "runtime", "controls")
+MODULES = sorted(path.stem for path in HERE.glob("*.js") if path.stem not in (*SHARED, "mount"))
 
 
 @functools.cache
 def joined(module: str) -> str:
-    """Runtime, controls and the module as one script without imports; it ends by ``export default { … };``."""
+    """The shared files and the module as one script without imports; it ends by ``export default { … };``."""
     if module not in MODULES:
         raise ValueError(f"no playground is called {module!r}: there are {', '.join(MODULES)}")
-    parts = [(HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("runtime", "controls", module)]
+    parts = [(HERE / f"{name}.js").read_text(encoding="utf-8") for name in (*SHARED, module)]
     text = "\n".join(re.sub(r"^import .*?;\n", "", part, flags=re.M | re.S) for part in parts)
     return re.sub(r"^export (?=const|function|class)", "", text, flags=re.M)
 

@@ -7,6 +7,8 @@
 // A tensor is { shape, data }: row-major numbers in a Float32Array. Sums are taken in double precision. Operations
 // never change their inputs, but results may share memory with them (reshape).
 
+import { binary, unary } from "./functions.js";
+
 export const count = (shape) => shape.reduce((a, b) => a * b, 1);
 export const tensor = (shape, data) => ({ shape, data: data ? Float32Array.from(data) : new Float32Array(count(shape)) });
 
@@ -37,8 +39,6 @@ export class Graph {
   }
 }
 
-// ---- weights ----
-
 function readWeights({ list, data }) {
   const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
   const weights = {};
@@ -56,17 +56,14 @@ function readWeights({ list, data }) {
 function fromHalf(bits) {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction ? NaN : sign * Infinity;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+  if (exponent === 0) return sign * (bits & 1023) * 2 ** -24;
+  if (exponent === 31) return bits & 1023 ? NaN : sign * Infinity;
+  return sign * (1 + (bits & 1023) / 1024) * 2 ** (exponent - 15);
 }
 
 // ---- shapes ----
 
-const make = (shape) => ({ shape, data: new Float32Array(count(shape)) });
 const size = (s, n) => (typeof s === "number" ? s : s[0] + s[1] * n); // [a, b] means a + b·n, n the batch size
-const sizes = (shape, n) => shape.map((s) => size(s, n));
 
 function strides(shape) {
   const steps = new Array(shape.length);
@@ -94,7 +91,7 @@ function broadcastShape(...shapes) {
 
 /** Copies x into a new tensor of this shape, reading x from `start` with these strides. */
 function gather(x, shape, steps, start = 0) {
-  const out = make(shape);
+  const out = tensor(shape);
   const rank = shape.length;
   const last = rank ? shape[rank - 1] : 1;
   const step = rank ? steps[rank - 1] : 0;
@@ -111,74 +108,20 @@ function gather(x, shape, steps, start = 0) {
   return out;
 }
 
-const expand = (x, shape) => (count(shape) === x.data.length ? { shape, data: x.data } : gather(x, shape, broadcastStrides(x, shape)));
+const expand = (x, shape) =>
+  count(shape) === x.data.length ? { shape, data: x.data } : gather(x, shape, broadcastStrides(x, shape));
 
 /** [rows before, size, rows after] around a dimension. */
 const around = (shape, dim) => [count(shape.slice(0, dim)), shape[dim], count(shape.slice(dim + 1))];
 
-// ---- one number at a time ----
-
-/** erfc to 1.2e-7 relative: Numerical Recipes, section 6.2. */
-function erfc(x) {
-  const t = 1 / (1 + 0.5 * Math.abs(x));
-  const terms = [0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418, 0.37409196, 1.00002368];
-  let sum = 0;
-  for (const c of terms) sum = t * sum + c;
-  const r = t * Math.exp(-x * x - 1.26551223 + t * sum);
-  return x >= 0 ? r : 2 - r;
-}
-
-const sigmoid = (x) => 1 / (1 + Math.exp(-x));
-
-const unary = {
-  relu: (x) => (x > 0 ? x : 0),
-  gelu: (x) => 0.5 * x * erfc(-x * Math.SQRT1_2),
-  gelu_tanh: (x) => 0.5 * x * (1 + Math.tanh(0.7978845608028654 * (x + 0.044715 * x ** 3))),
-  silu: (x) => x * sigmoid(x),
-  sigmoid,
-  tanh: Math.tanh,
-  softplus: (x, { beta, threshold }) => (x * beta > threshold ? x : Math.log1p(Math.exp(beta * x)) / beta),
-  leaky_relu: (x, { slope }) => (x > 0 ? x : slope * x),
-  elu: (x, { alpha, scale, rate }) => scale * (x > 0 ? x : alpha * Math.expm1(rate * x)),
-  exp: Math.exp,
-  log: Math.log,
-  sqrt: Math.sqrt,
-  rsqrt: (x) => 1 / Math.sqrt(x),
-  reciprocal: (x) => 1 / x,
-  neg: (x) => -x,
-  abs: Math.abs,
-  sign: Math.sign,
-  floor: Math.floor,
-  sin: Math.sin,
-  cos: Math.cos,
-  erf: (x) => 1 - erfc(x),
-  not: (x) => (x ? 0 : 1),
-};
-
-const binary = {
-  add: (a, b) => a + b,
-  sub: (a, b) => a - b,
-  mul: (a, b) => a * b,
-  div: (a, b) => a / b,
-  pow: (a, b) => (b === 2 ? a * a : a ** b),
-  maximum: Math.max,
-  minimum: Math.min,
-  gt: (a, b) => (a > b ? 1 : 0),
-  ge: (a, b) => (a >= b ? 1 : 0),
-  lt: (a, b) => (a < b ? 1 : 0),
-  le: (a, b) => (a <= b ? 1 : 0),
-  eq: (a, b) => (a === b ? 1 : 0),
-  ne: (a, b) => (a !== b ? 1 : 0),
-};
-
 function apply(f, [x], settings) {
-  const out = make(x.shape);
+  const out = tensor(x.shape);
   for (let i = 0; i < out.data.length; i++) out.data[i] = f(x.data[i], settings);
   return out;
 }
 
 function combine(f, [a, b]) {
-  const out = make(broadcastShape(a.shape, b.shape));
+  const out = tensor(broadcastShape(a.shape, b.shape));
   const n = out.data.length;
   const whole = (x) => (x.data.length === n || x.data.length === 1 ? x.data : expand(x, out.shape).data);
   const [p, q] = [whole(a), whole(b)];
@@ -198,22 +141,16 @@ function product(a, aAt, b, bAt, out, at, rows, inner, columns) {
     sums.fill(0);
     for (let k = 0; k < inner; k++) {
       const from = aAt + i * inner + k;
-      const to = bAt + k * columns;
       const a0 = a[from];
-      if (height === 4) {
-        const [a1, a2, a3] = [a[from + inner], a[from + 2 * inner], a[from + 3 * inner]];
-        for (let j = 0; j < columns; j++) {
-          const y = b[to + j];
-          s0[j] += a0 * y;
-          s1[j] += a1 * y;
-          s2[j] += a2 * y;
-          s3[j] += a3 * y;
-        }
-      } else {
-        for (let r = 0; r < height; r++) {
-          const [x, row] = [a[from + r * inner], r * columns];
-          for (let j = 0; j < columns; j++) sums[row + j] += x * b[to + j];
-        }
+      const a1 = height > 1 ? a[from + inner] : 0;
+      const a2 = height > 2 ? a[from + 2 * inner] : 0;
+      const a3 = height > 3 ? a[from + 3 * inner] : 0;
+      for (let j = 0, to = bAt + k * columns; j < columns; j++, to++) {
+        const y = b[to];
+        s0[j] += a0 * y;
+        s1[j] += a1 * y;
+        s2[j] += a2 * y;
+        s3[j] += a3 * y;
       }
     }
     out.set(sums.subarray(0, height * columns), at + i * columns);
@@ -223,22 +160,13 @@ function product(a, aAt, b, bAt, out, at, rows, inner, columns) {
 /** x Wᵀ + bias over the last dimension, W (out, in): every row of W is read in order. */
 function linear([x, w, bias]) {
   const [outs, ins] = w.shape;
-  const rows = x.data.length / ins;
-  const out = make([...x.shape.slice(0, -1), outs]);
-  for (let o = 0; o < outs; o++) {
-    const at = o * ins;
-    const shift = bias ? bias.data[o % bias.data.length] : 0;
-    for (let r = 0; r < rows; r++) {
-      let [s0, s1] = [shift, 0];
-      const from = r * ins;
-      let k = 0;
-      for (; k + 1 < ins; k += 2) {
-        s0 += x.data[from + k] * w.data[at + k];
-        s1 += x.data[from + k + 1] * w.data[at + k + 1];
-      }
-      if (k < ins) s0 += x.data[from + k] * w.data[at + k];
-      out.data[r * outs + o] = s0 + s1;
-    }
+  const out = tensor([...x.shape.slice(0, -1), outs]);
+  for (let i = 0; i < out.data.length; i++) {
+    const o = i % outs;
+    const from = ((i - o) / outs) * ins;
+    let sum = bias ? bias.data[o % bias.data.length] : 0;
+    for (let k = 0, at = o * ins; k < ins; k++, at++) sum += x.data[from + k] * w.data[at];
+    out.data[i] = sum;
   }
   return out;
 }
@@ -249,87 +177,75 @@ function matmul([a, b]) {
   const batch = broadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2));
   const left = expand(a, [...batch, rows, inner]).data;
   const right = expand(b, [...batch, inner, columns]).data;
-  const out = make([...batch, rows, columns]);
+  const out = tensor([...batch, rows, columns]);
   for (let i = 0; i < count(batch); i++) {
     product(left, i * rows * inner, right, i * inner * columns, out.data, i * rows * columns, rows, inner, columns);
   }
   return out;
 }
 
-/** Convolution as a product: the patches under the kernel become the columns of a matrix. */
-function conv2d([x, w, bias], { stride, padding, dilation, groups }) {
+/**
+ * Which number of an image (channels, height, width) lies under which place of the kernel, for every place of the
+ * kernel: row (channel, p, q), column (y, x) of a matrix; −1 outside the image. Computed once for each size.
+ */
+function patches(op, channels, height, width, kh, kw, oh, ow) {
+  const key = [channels, height, width].join();
+  if (op.patchKey === key) return op.patches;
+  const index = new Int32Array(channels * kh * kw * oh * ow);
+  let to = 0;
+  for (let row = 0; row < channels * kh * kw; row++) {
+    const [c, p, q] = [Math.floor(row / (kh * kw)), Math.floor(row / kw) % kh, row % kw];
+    for (let column = 0; column < oh * ow; column++) {
+      const y = Math.floor(column / ow) * op.stride[0] - op.padding[0] + p * op.dilation[0];
+      const x = (column % ow) * op.stride[1] - op.padding[1] + q * op.dilation[1];
+      const inside = y >= 0 && y < height && x >= 0 && x < width;
+      index[to++] = inside ? (c * height + y) * width + x : -1;
+    }
+  }
+  Object.assign(op, { patchKey: key, patches: index });
+  return index;
+}
+
+/** The patches under the kernel become the columns of a matrix, the convolution a product. */
+function conv2d([x, w, bias], op) {
   const [n, channels, height, width] = x.shape;
   const [outs, ins, kh, kw] = w.shape;
-  const oh = Math.floor((height + 2 * padding[0] - dilation[0] * (kh - 1) - 1) / stride[0]) + 1;
-  const ow = Math.floor((width + 2 * padding[1] - dilation[1] * (kw - 1) - 1) / stride[1]) + 1;
-  const out = make([n, outs, oh, ow]);
-  const patches = new Float32Array(ins * kh * kw * oh * ow);
-  for (let i = 0; i < n; i++) {
-    for (let g = 0; g < groups; g++) {
-      let to = 0;
-      for (let c = 0; c < ins; c++) {
-        const plane = ((i * channels + g * ins + c) * height) * width;
-        for (let p = 0; p < kh; p++) {
-          for (let q = 0; q < kw; q++) {
-            for (let y = 0; y < oh; y++) {
-              const row = y * stride[0] - padding[0] + p * dilation[0];
-              for (let z = 0; z < ow; z++) {
-                const column = z * stride[1] - padding[1] + q * dilation[1];
-                const inside = row >= 0 && row < height && column >= 0 && column < width;
-                patches[to++] = inside ? x.data[plane + row * width + column] : 0;
-              }
-            }
-          }
-        }
-      }
-      const rows = outs / groups;
-      const inner = ins * kh * kw;
-      product(w.data, g * rows * inner, patches, 0, out.data, (i * outs + g * rows) * oh * ow, rows, inner, oh * ow);
-    }
+  const extent = (size, k, d) => Math.floor((size + 2 * op.padding[d] - op.dilation[d] * (k - 1) - 1) / op.stride[d]) + 1;
+  const [oh, ow] = [extent(height, kh, 0), extent(width, kw, 1)];
+  const index = patches(op, ins, height, width, kh, kw, oh, ow);
+  const out = tensor([n, outs, oh, ow]);
+  const columns = new Float32Array(index.length);
+  const [rows, inner, area] = [outs / op.groups, ins * kh * kw, oh * ow];
+  for (let i = 0; i < n * op.groups; i++) {
+    const from = i * ins * height * width;
+    for (let j = 0; j < index.length; j++) columns[j] = index[j] < 0 ? 0 : x.data[from + index[j]];
+    product(w.data, (i % op.groups) * rows * inner, columns, 0, out.data, i * rows * area, rows, inner, area);
   }
   return bias ? addToChannels(out, bias) : out;
 }
 
-/** The adjoint of conv2d: every input number adds its kernel to the output. */
-function convTranspose2d([x, w, bias], { stride, padding, dilation, groups, output_padding }) {
+/** The adjoint of conv2d: the product's columns are added where conv2d would have read them. */
+function convTranspose2d([x, w, bias], op) {
   const [n, channels, height, width] = x.shape;
   const [, outs, kh, kw] = w.shape; // (in, out / groups, kh, kw)
-  const oh = (height - 1) * stride[0] - 2 * padding[0] + dilation[0] * (kh - 1) + output_padding[0] + 1;
-  const ow = (width - 1) * stride[1] - 2 * padding[1] + dilation[1] * (kw - 1) + output_padding[1] + 1;
-  const out = make([n, outs * groups, oh, ow]);
-  const sums = new Float64Array(outs * groups * oh * ow);
-  for (let i = 0; i < n; i++) {
-    sums.fill(0);
-    for (let c = 0; c < channels; c++) {
-      const group = Math.floor(c / (channels / groups));
-      for (let o = 0; o < outs; o++) {
-        const plane = (group * outs + o) * oh * ow;
-        for (let p = 0; p < kh; p++) {
-          for (let q = 0; q < kw; q++) {
-            const weight = w.data[((c * outs + o) * kh + p) * kw + q];
-            for (let y = 0; y < height; y++) {
-              const row = y * stride[0] - padding[0] + p * dilation[0];
-              if (row < 0 || row >= oh) continue;
-              const from = ((i * channels + c) * height + y) * width;
-              for (let z = 0; z < width; z++) {
-                const column = z * stride[1] - padding[1] + q * dilation[1];
-                if (column >= 0 && column < ow) sums[plane + row * ow + column] += x.data[from + z] * weight;
-              }
-            }
-          }
-        }
-      }
-    }
-    out.data.set(sums, i * sums.length);
+  const extent = (size, k, d) =>
+    (size - 1) * op.stride[d] - 2 * op.padding[d] + op.dilation[d] * (k - 1) + op.output_padding[d] + 1;
+  const [oh, ow] = [extent(height, kh, 0), extent(width, kw, 1)];
+  const index = patches(op, outs, oh, ow, kh, kw, height, width);
+  const out = tensor([n, outs * op.groups, oh, ow]);
+  const columns = new Float32Array(index.length);
+  const [ins, inner, area] = [channels / op.groups, outs * kh * kw, height * width];
+  for (let i = 0; i < n * op.groups; i++) {
+    const first = (i % op.groups) * ins * inner;
+    const kernel = gather({ data: w.data }, [inner, ins], [1, inner], first).data; // transposed
+    product(kernel, 0, x.data, i * ins * area, columns, 0, inner, ins, area);
+    const to = i * outs * oh * ow;
+    for (let j = 0; j < index.length; j++) if (index[j] >= 0) out.data[to + index[j]] += columns[j];
   }
   return bias ? addToChannels(out, bias) : out;
 }
 
-function addToChannels(out, bias) {
-  const area = out.shape[2] * out.shape[3];
-  for (let i = 0; i < out.data.length; i++) out.data[i] += bias.data[Math.floor(i / area) % bias.data.length];
-  return out;
-}
+const addToChannels = (out, bias) => combine(binary.add, [out, { shape: [bias.data.length, 1, 1], data: bias.data }]);
 
 // ---- along a dimension ----
 
@@ -340,7 +256,7 @@ function lines(shape, dim, f) {
 }
 
 function softmax([x], { dim }, log) {
-  const out = make(x.shape);
+  const out = tensor(x.shape);
   lines(x.shape, dim, (start, step, length) => {
     let [top, sum] = [-Infinity, 0];
     for (let i = 0; i < length; i++) top = Math.max(top, x.data[start + i * step]);
@@ -356,7 +272,7 @@ function softmax([x], { dim }, log) {
 
 /** Mean 0 and variance 1 over runs of `length` numbers, then weight and bias chosen by `channel(i)`. */
 function normalise([x, weight, bias], length, eps, channel) {
-  const out = make(x.shape);
+  const out = tensor(x.shape);
   for (let start = 0; start < x.data.length; start += length) {
     let [mean, square] = [0, 0];
     for (let i = start; i < start + length; i++) mean += x.data[i] / length;
@@ -379,7 +295,7 @@ function groupNorm(args, { groups, eps }) {
 /** Reduces the dimensions to size 1, one after the other. */
 function reduce(x, dims, first, f, finish = (sum) => sum) {
   return dims.reduce((t, dim) => {
-    const out = make(t.shape.map((s, i) => (i === dim ? 1 : s)));
+    const out = tensor(t.shape.map((s, i) => (i === dim ? 1 : s)));
     let to = 0;
     lines(t.shape, dim, (start, step, length) => {
       let sum = first;
@@ -391,7 +307,7 @@ function reduce(x, dims, first, f, finish = (sum) => sum) {
 }
 
 function cumsum([x], { dim }) {
-  const out = make(x.shape);
+  const out = tensor(x.shape);
   lines(x.shape, dim, (start, step, length) => {
     for (let i = 0, sum = 0; i < length; i++) out.data[start + i * step] = sum += x.data[start + i * step];
   });
@@ -399,19 +315,16 @@ function cumsum([x], { dim }) {
 }
 
 function argmax([x]) {
-  const out = make(x.shape.slice(0, -1));
   const length = x.shape.at(-1);
-  out.data.forEach((_, r) => {
-    const row = x.data.subarray(r * length, (r + 1) * length);
-    out.data[r] = row.indexOf(row.reduce((a, b) => Math.max(a, b)));
-  });
-  return out;
+  const row = (r) => x.data.subarray(r * length, (r + 1) * length);
+  const best = (numbers) => numbers.indexOf(numbers.reduce((a, b) => Math.max(a, b)));
+  return tensor(x.shape.slice(0, -1), Array.from({ length: x.data.length / length }, (_, r) => best(row(r))));
 }
 
 /** x[:, :, index]: embedding is dimension 0. */
 function take([x, index], { dim }) {
   const [before, length, after] = around(x.shape, dim);
-  const out = make([...x.shape.slice(0, dim), ...index.shape, ...x.shape.slice(dim + 1)]);
+  const out = tensor([...x.shape.slice(0, dim), ...index.shape, ...x.shape.slice(dim + 1)]);
   let to = 0;
   for (let i = 0; i < before; i++) {
     for (let at of index.data) {
@@ -428,7 +341,7 @@ function take([x, index], { dim }) {
 function cat(tensors, { dim }) {
   const shape = [...tensors[0].shape];
   shape[dim] = tensors.reduce((sum, t) => sum + t.shape[dim], 0);
-  const out = make(shape);
+  const out = tensor(shape);
   const [before, length, after] = around(shape, dim);
   let offset = 0;
   for (const t of tensors) {
@@ -451,8 +364,7 @@ function slice([x], { dim, start, length, step }, n) {
 
 function upsample([x], { by: [p, q] }) {
   const [n, c, h, w] = x.shape;
-  const rows = gather(x, [n * c * h, p, w, q], [w, 0, 1, 0]);
-  return { shape: [n, c, h * p, w * q], data: rows.data };
+  return { shape: [n, c, h * p, w * q], data: gather(x, [n * c * h, p, w, q], [w, 0, 1, 0]).data };
 }
 
 function where([condition, a, b]) {
@@ -460,8 +372,6 @@ function where([condition, a, b]) {
   const [c, p, q] = [condition, a, b].map((x) => expand(x, shape).data);
   return { shape, data: Float32Array.from(c, (yes, i) => (yes ? p[i] : q[i])) };
 }
-
-// ---- the table ----
 
 const operations = {
   linear,
@@ -482,8 +392,8 @@ const operations = {
   slice,
   upsample,
   where,
-  reshape: ([x], { shape }, n) => ({ shape: sizes(shape, n), data: x.data }),
-  expand: ([x], { shape }, n) => expand(x, sizes(shape, n)),
+  reshape: ([x], { shape }, n) => ({ shape: shape.map((s) => size(s, n)), data: x.data }),
+  expand: ([x], { shape }, n) => expand(x, shape.map((s) => size(s, n))),
   permute: ([x], { order }) => gather(x, order.map((d) => x.shape[d]), order.map((d) => strides(x.shape)[d])),
 };
 for (const [name, f] of Object.entries(unary)) operations[name] = (args, settings) => apply(f, args, settings);
