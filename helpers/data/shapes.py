@@ -240,7 +240,7 @@ def _window(images: np.ndarray, top: np.ndarray, left: np.ndarray, side: int) ->
     """Of images (M, H, W) the windows (M, side²) that begin a pixel above ``top`` (M,) and left of ``left`` (M,)."""
     padded = np.pad(images, ((0, 0), (1, side), (1, side)))
     rows, columns = top[:, None] + np.arange(side), left[:, None] + np.arange(side)
-    return padded[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]].reshape(len(images), -1)
+    return padded[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]].reshape(-1, side**2)
 
 
 def _see(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -103,17 +103,16 @@ def speech(kind: str = "wave") -> Dataset:
 
 def _bands() -> Tensor:
     """How much each frequency of a window counts in each band, (32, 161): triangles evenly wide on the mel scale."""
-    frequency = torch.linspace(0, SAMPLE_RATE / 2, _WINDOW // 2 + 1)
-    mel = torch.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700), _BANDS + 2)
+    frequency = torch.linspace(0, SAMPLE_RATE / 2, _WINDOW // 2 + 1, dtype=torch.float64)
+    mel = torch.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700), _BANDS + 2, dtype=torch.float64)
     edge = 700 * (10 ** (mel / 2595) - 1)
     low, middle, high = edge[:-2, None], edge[1:-1, None], edge[2:, None]
     return torch.minimum((frequency - low) / (middle - low), (high - frequency) / (high - middle)).clamp(min=0)
 
 
 def _frames(wave: Tensor) -> Tensor:
-    return torch.stft(
-        wave, _WINDOW, _HOP, window=torch.hann_window(_WINDOW), center=True, pad_mode="constant", return_complex=True
-    )
+    window = torch.hann_window(_WINDOW, dtype=torch.float64)
+    return torch.stft(wave, _WINDOW, _HOP, window=window, center=True, pad_mode="constant", return_complex=True)
 
 
 def spectrogram(wave: Tensor) -> Tensor:
@@ -124,9 +123,10 @@ def spectrogram(wave: Tensor) -> Tensor:
     if not isinstance(wave, Tensor) or wave.ndim != 2 or wave.shape[1] != LENGTH or wave.dtype != torch.int16:
         got = f"{wave.dtype} {tuple(wave.shape)}" if isinstance(wave, Tensor) else type(wave).__name__
         raise ValueError(f"clips are int16 (N, {LENGTH}); got {got}")
-    energy = _bands() @ _frames(wave / 2**15)[..., : LENGTH // _HOP].abs().square()
+    # In double precision, so that the rounding at the end comes out alike on all machines
+    energy = _bands() @ _frames(wave.double() / 2**15)[..., : LENGTH // _HOP].abs().square()
     decibels = 10 * torch.log10(energy.clamp(min=1e-12))
-    decibels = decibels - decibels.amax(dim=(1, 2), keepdim=True)
+    decibels = decibels - decibels.amax(dim=(1, 2), keepdim=True).clamp(min=-60)  # silence stays silent
     return ((1 + decibels / _FLOOR).clamp(min=0) * 255).round().to(torch.uint8)
 
 
@@ -139,13 +139,14 @@ def sound_of(picture: Tensor, *, rounds: int = 32) -> Tensor:
     if not isinstance(picture, Tensor) or picture.shape[1:] != (_BANDS, LENGTH // _HOP) or picture.dtype != torch.uint8:
         got = f"{picture.dtype} {tuple(picture.shape)}" if isinstance(picture, Tensor) else type(picture).__name__
         raise ValueError(f"spectrograms are uint8 (N, 32, 32); got {got}")
-    energy = torch.where(picture > 0, 10 ** ((picture / 255 - 1) * _FLOOR / 10), 0.0)
+    energy = torch.where(picture > 0, 10 ** ((picture.double() / 255 - 1) * _FLOOR / 10), 0.0)
     bands = _bands()
     spread = (bands / bands.sum(dim=1, keepdim=True)).T  # a band's energy, shared among its frequencies
     loudness = torch.nn.functional.pad((spread @ energy).sqrt(), (0, 1))
-    window = torch.hann_window(_WINDOW)
-    phase = torch.exp(2j * torch.pi * torch.rand(loudness.shape, generator=torch.Generator().manual_seed(0)))
+    window = torch.hann_window(_WINDOW, dtype=torch.float64)
+    angle = 2 * torch.pi * torch.rand(loudness.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    phase = torch.polar(torch.ones_like(loudness), angle)
     for _ in range(rounds):
         wave = torch.istft(loudness * phase, _WINDOW, _HOP, window=window, length=LENGTH)
         phase = torch.polar(torch.ones_like(loudness), _frames(wave).angle())
-    return wave / wave.abs().amax(dim=1, keepdim=True).clamp(min=1e-9)
+    return (wave / wave.abs().amax(dim=1, keepdim=True).clamp(min=1e-9)).float()
