@@ -358,7 +358,7 @@ def _scaled(initial, transition, log_emissions, lengths, backward):
         torch.sum(alpha[t], 1, keepdim=True, out=scale[t])
         alpha[t].div_(scale[t])
     # Probability zero: a scale is 0 or what follows is 0/0
-    log_likelihood = torch.nan_to_num((scale.log() + shift).sum((0, 2)), nan=-math.inf)
+    log_likelihood = torch.nan_to_num((scale.log() + shift).sum((0, 2)), nan=-math.inf, neginf=-math.inf)
     if not backward:
         return log_likelihood, alpha, None, None
     beta, after = torch.ones_like(alpha), emissions.div_(scale)
