@@ -61,8 +61,6 @@ function fromHalf(bits) {
   return sign * (1 + (bits & 1023) / 1024) * 2 ** (exponent - 15);
 }
 
-// ---- shapes ----
-
 const size = (s, n) => (typeof s === "number" ? s : s[0] + s[1] * n); // [a, b] means a + b·n, n the batch size
 
 function strides(shape) {
@@ -130,45 +128,48 @@ function combine(f, [a, b]) {
   return out;
 }
 
-// ---- products ----
-
-/** out[i, j] = Σ_k a[i, k] b[k, j], for (rows, inner) by (inner, columns) numbers that begin at aAt, bAt, at. */
+/**
+ * out[i, j] = Σ_k a[i, k] b[j, k]: rows of a by rows of b, each read in order, from aAt, bAt into at. Eight sums at once
+ * (four rows by two), so that each number that is read is used several times; at the edges a row is taken twice.
+ */
 function product(a, aAt, b, bAt, out, at, rows, inner, columns) {
-  const sums = new Float64Array(4 * columns); // four rows at once: each b is read once for four products
-  const [s0, s1, s2, s3] = [0, 1, 2, 3].map((r) => sums.subarray(r * columns, (r + 1) * columns));
   for (let i = 0; i < rows; i += 4) {
-    const height = Math.min(4, rows - i);
-    sums.fill(0);
-    for (let k = 0; k < inner; k++) {
-      const from = aAt + i * inner + k;
-      const a0 = a[from];
-      const a1 = height > 1 ? a[from + inner] : 0;
-      const a2 = height > 2 ? a[from + 2 * inner] : 0;
-      const a3 = height > 3 ? a[from + 3 * inner] : 0;
-      for (let j = 0, to = bAt + k * columns; j < columns; j++, to++) {
-        const y = b[to];
-        s0[j] += a0 * y;
-        s1[j] += a1 * y;
-        s2[j] += a2 * y;
-        s3[j] += a3 * y;
+    const [p0, p1, p2, p3] = [0, 1, 2, 3].map((r) => aAt + Math.min(i + r, rows - 1) * inner);
+    for (let j = 0; j < columns; j += 2) {
+      const q0 = bAt + j * inner;
+      const q1 = j + 1 < columns ? q0 + inner : q0;
+      let [s0, s1, s2, s3, t0, t1, t2, t3] = [0, 0, 0, 0, 0, 0, 0, 0]; // plain numbers below: no arrays in this loop
+      for (let k = 0; k < inner; k++) {
+        const x = b[q0 + k];
+        const y = b[q1 + k];
+        s0 += a[p0 + k] * x;
+        s1 += a[p1 + k] * x;
+        s2 += a[p2 + k] * x;
+        s3 += a[p3 + k] * x;
+        t0 += a[p0 + k] * y;
+        t1 += a[p1 + k] * y;
+        t2 += a[p2 + k] * y;
+        t3 += a[p3 + k] * y;
+      }
+      const sums = [s0, t0, s1, t1, s2, t2, s3, t3];
+      for (let r = 0; r < 4 && i + r < rows; r++) {
+        for (let c = 0; c < 2 && j + c < columns; c++) out[at + (i + r) * columns + j + c] = sums[2 * r + c];
       }
     }
-    out.set(sums.subarray(0, height * columns), at + i * columns);
   }
 }
 
-/** x Wᵀ + bias over the last dimension, W (out, in): every row of W is read in order. */
+/** The last two dimensions of x from `start` on, exchanged: (rows, columns) to (columns, rows). */
+const turned = (data, rows, columns, start = 0) => gather({ data }, [columns, rows], [1, columns], start).data;
+
+/** x Wᵀ + bias over the last dimension, W (out, in). */
 function linear([x, w, bias]) {
   const [outs, ins] = w.shape;
   const out = tensor([...x.shape.slice(0, -1), outs]);
-  for (let i = 0; i < out.data.length; i++) {
-    const o = i % outs;
-    const from = ((i - o) / outs) * ins;
-    let sum = bias ? bias.data[o % bias.data.length] : 0;
-    for (let k = 0, at = o * ins; k < ins; k++, at++) sum += x.data[from + k] * w.data[at];
-    out.data[i] = sum;
-  }
-  return out;
+  const rows = x.data.length / ins;
+  if (rows > 1) product(x.data, 0, w.data, 0, out.data, 0, rows, ins, outs);
+  else product(w.data, 0, x.data, 0, out.data, 0, outs, ins, 1); // the same numbers, four at once
+  return bias ? combine(binary.add, [out, bias]) : out;
 }
 
 function matmul([a, b]) {
@@ -179,34 +180,35 @@ function matmul([a, b]) {
   const right = expand(b, [...batch, inner, columns]).data;
   const out = tensor([...batch, rows, columns]);
   for (let i = 0; i < count(batch); i++) {
-    product(left, i * rows * inner, right, i * inner * columns, out.data, i * rows * columns, rows, inner, columns);
+    const b = turned(right, inner, columns, i * inner * columns);
+    product(left, i * rows * inner, b, 0, out.data, i * rows * columns, rows, inner, columns);
   }
   return out;
 }
 
 /**
  * Which number of an image (channels, height, width) lies under which place of the kernel, for every place of the
- * kernel: row (channel, p, q), column (y, x) of a matrix; −1 outside the image. Computed once for each size.
+ * kernel: row (y, x), column (channel, p, q) of a matrix; −1 outside the image. Computed once for each size.
  */
 function patches(op, channels, height, width, kh, kw, oh, ow) {
   const key = [channels, height, width].join();
   if (op.patchKey === key) return op.patches;
   const index = new Int32Array(channels * kh * kw * oh * ow);
   let to = 0;
-  for (let row = 0; row < channels * kh * kw; row++) {
-    const [c, p, q] = [Math.floor(row / (kh * kw)), Math.floor(row / kw) % kh, row % kw];
-    for (let column = 0; column < oh * ow; column++) {
-      const y = Math.floor(column / ow) * op.stride[0] - op.padding[0] + p * op.dilation[0];
-      const x = (column % ow) * op.stride[1] - op.padding[1] + q * op.dilation[1];
+  for (let row = 0; row < oh * ow; row++) {
+    const [top, left] = [Math.floor(row / ow) * op.stride[0] - op.padding[0], (row % ow) * op.stride[1] - op.padding[1]];
+    for (let column = 0; column < channels * kh * kw; column++) {
+      const y = top + (Math.floor(column / kw) % kh) * op.dilation[0];
+      const x = left + (column % kw) * op.dilation[1];
       const inside = y >= 0 && y < height && x >= 0 && x < width;
-      index[to++] = inside ? (c * height + y) * width + x : -1;
+      index[to++] = inside ? (Math.floor(column / (kh * kw)) * height + y) * width + x : -1;
     }
   }
   Object.assign(op, { patchKey: key, patches: index });
   return index;
 }
 
-/** The patches under the kernel become the columns of a matrix, the convolution a product. */
+/** The patches under the kernel become the rows of a matrix, the convolution a product. */
 function conv2d([x, w, bias], op) {
   const [n, channels, height, width] = x.shape;
   const [outs, ins, kh, kw] = w.shape;
@@ -214,17 +216,17 @@ function conv2d([x, w, bias], op) {
   const [oh, ow] = [extent(height, kh, 0), extent(width, kw, 1)];
   const index = patches(op, ins, height, width, kh, kw, oh, ow);
   const out = tensor([n, outs, oh, ow]);
-  const columns = new Float32Array(index.length);
+  const seen = new Float32Array(index.length);
   const [rows, inner, area] = [outs / op.groups, ins * kh * kw, oh * ow];
   for (let i = 0; i < n * op.groups; i++) {
     const from = i * ins * height * width;
-    for (let j = 0; j < index.length; j++) columns[j] = index[j] < 0 ? 0 : x.data[from + index[j]];
-    product(w.data, (i % op.groups) * rows * inner, columns, 0, out.data, i * rows * area, rows, inner, area);
+    for (let j = 0; j < index.length; j++) seen[j] = index[j] < 0 ? 0 : x.data[from + index[j]];
+    product(w.data, (i % op.groups) * rows * inner, seen, 0, out.data, i * rows * area, rows, inner, area);
   }
   return bias ? addToChannels(out, bias) : out;
 }
 
-/** The adjoint of conv2d: the product's columns are added where conv2d would have read them. */
+/** The adjoint of conv2d: the product's numbers are added where conv2d would have read them. */
 function convTranspose2d([x, w, bias], op) {
   const [n, channels, height, width] = x.shape;
   const [, outs, kh, kw] = w.shape; // (in, out / groups, kh, kw)
@@ -233,21 +235,18 @@ function convTranspose2d([x, w, bias], op) {
   const [oh, ow] = [extent(height, kh, 0), extent(width, kw, 1)];
   const index = patches(op, outs, oh, ow, kh, kw, height, width);
   const out = tensor([n, outs * op.groups, oh, ow]);
-  const columns = new Float32Array(index.length);
+  const made = new Float32Array(index.length);
   const [ins, inner, area] = [channels / op.groups, outs * kh * kw, height * width];
   for (let i = 0; i < n * op.groups; i++) {
-    const first = (i % op.groups) * ins * inner;
-    const kernel = gather({ data: w.data }, [inner, ins], [1, inner], first).data; // transposed
-    product(kernel, 0, x.data, i * ins * area, columns, 0, inner, ins, area);
+    const kernel = turned(w.data, ins, inner, (i % op.groups) * ins * inner);
+    product(turned(x.data, ins, area, i * ins * area), 0, kernel, 0, made, 0, area, ins, inner);
     const to = i * outs * oh * ow;
-    for (let j = 0; j < index.length; j++) if (index[j] >= 0) out.data[to + index[j]] += columns[j];
+    for (let j = 0; j < index.length; j++) if (index[j] >= 0) out.data[to + index[j]] += made[j];
   }
   return bias ? addToChannels(out, bias) : out;
 }
 
 const addToChannels = (out, bias) => combine(binary.add, [out, { shape: [bias.data.length, 1, 1], data: bias.data }]);
-
-// ---- along a dimension ----
 
 /** Calls f(start, step, length) for every line of numbers along a dimension. */
 function lines(shape, dim, f) {
