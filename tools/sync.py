@@ -2,7 +2,8 @@
 
 - The numbers in prose, ``93.7<!--=elbo:.1f±1.5-->``: plain text, then a comment with the name that the notebook
   recorded (``notebook.record(elbo=…)``), how to write it (Python's format), and how far the text may lie from the
-  value before it is written anew, in the unit of the text (``±2%`` beside a percentage).
+  value before it is written anew, in the unit of the text (``±2%`` beside a percentage). Numbers of the league table
+  (``league_vae_digits_validation``, see ``tools/league.py``) are bound in the same way.
 - The first cell, from the one address ``repository.url`` in ``_config.yml`` and from what the notebook's metadata say
   it needs: ``{"book": {"needs": ["scikit-learn"]}}``.
 
@@ -23,6 +24,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import league
 from chapters import notebooks_of, open_chapter, write_notebook, write_whole
 from environment import ROOT
 
@@ -177,7 +179,7 @@ def executed_values(root: Path, name: str) -> dict:
     chapter = open_chapter(root, name, root / "_build" / "executed")
     if chapter.executed is None or chapter.stale:
         raise ValueError("its numbers are not computed, or have changed since: run make execute")
-    return recorded(chapter.executed)
+    return recorded(chapter.executed) | league.values(league.read(root))
 
 
 def move(root: Path, new: str) -> list[str]:
