@@ -294,6 +294,12 @@ def test_without_a_home_nothing_is_written_into_the_working_folder(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_cache_below_the_home_is_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HELPERS_CACHE", "~/cache")
+    assert base.cache_dir() == tmp_path / "cache"
+
+
 def write_often(folder: str) -> None:
     os.environ["HELPERS_CACHE"] = folder
     for k in range(200):

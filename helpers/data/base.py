@@ -150,8 +150,11 @@ def cache_dir() -> Path | None:
         import platformdirs
 
         folder = platformdirs.user_cache_dir("generative-models-from-first-principles", appauthor=False)
-    folder = Path(folder).expanduser() if folder and not folder.startswith("~") else Path(folder or ".")
-    return folder if folder.is_absolute() else None
+    try:
+        place = Path(folder).expanduser()
+    except RuntimeError:  # "~", and nobody knows whose
+        return None
+    return place if place.is_absolute() else None
 
 
 def cached(name: str, build: Callable[[], dict[str, np.ndarray]], *packages: str) -> dict[str, np.ndarray]:
