@@ -1,0 +1,279 @@
+"""GPT: a Transformer that predicts the next symbol. Radford et al. (2018, 2019); laid out after nanoGPT.
+
+With its defaults it is a small GPT of today: rotary positions, RMSNorm, squared ReLU, no biases, trained by Muon.
+With ``positions="learned", norm="layer", activation="gelu", bias=True, qk_norm=False, recent=1`` it is GPT-2.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from helpers import decoding
+from helpers.layers.attention import Cache, CausalSelfAttention, RMSNorm
+from helpers.models.base import GenerativeModel
+from helpers.models.markov import check_sequences, whole_number
+from helpers.models.muon import Muon
+
+
+class MLP(nn.Module):
+    """What each position makes of what it has gathered, (B, T, width) → the same, through 4 · width units."""
+
+    def __init__(self, width: int, activation: str, bias: bool):
+        super().__init__()
+        self.up, self.down = nn.Linear(width, 4 * width, bias=bias), nn.Linear(4 * width, width, bias=bias)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.up(x)
+        # So et al. (2021), "Primer": the square of a ReLU. GPT-2's GELU is the tanh approximation.
+        h = F.relu(h).square() if self.activation == "relu2" else F.gelu(h, approximate="tanh")
+        return self.down(h)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)): the stream x passes unhindered, each part adds to it."""
+
+    def __init__(self, width: int, heads: int, rotary: bool, norm: type, activation: str, bias: bool, qk_norm: bool):
+        super().__init__()
+        self.norm1, self.attention = norm(width), CausalSelfAttention(width, heads, rotary, bias, qk_norm)
+        self.norm2, self.mlp = norm(width), MLP(width, activation, bias)
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        x = x + self.attention(self.norm1(x), cache)
+        return x + self.mlp(self.norm2(x))
+
+
+class GPT(GenerativeModel):
+    """p(x) = Π p(x_t | x_<t), each factor the softmax of the logits that the Transformer gives after x_<t.
+
+    A begin symbol (code ``levels + ends``) stands before the first symbol, so that it has a probability too: those of
+    all sequences of one length sum to 1; with ``ends`` those of all finite sequences. Bad input: ``ValueError``.
+
+    Parameters:
+        levels: number of symbols, 0..levels-1.
+        ends: the examples are whole sequences, padded with -1: where they end is learnt and counted, as a symbol
+            ``levels``. Otherwise they are stretches of an endless stream.
+        length: symbols of an example. Learned positions reach no further; rotary ones do, the less well the further.
+        layers, heads, width: of the Transformer.
+        positions: "rotary", or "learned": a vector for each.
+        norm: "rms" or "layer". activation: "relu2" or "gelu". bias: of linear layers. qk_norm: of attention.
+        recent: symbols that the input of a position tells, the last one and those just before it, each by its own
+            table (1: as in the papers); so that short memory needs no attention.
+    """
+
+    recipe = dict(
+        batch_size=16, learning_rate=0.02, schedule="linear", warmup=0.02, weight_decay=0.0, validate_every=500
+    )
+
+    def __init__(
+        self,
+        levels: int,
+        ends: bool = False,
+        length: int = 128,
+        layers: int = 3,
+        heads: int = 4,
+        width: int = 128,
+        positions: str = "rotary",
+        norm: str = "rms",
+        activation: str = "relu2",
+        bias: bool = False,
+        qk_norm: bool = True,
+        recent: int = 4,
+    ):
+        super().__init__()
+        for name, value in dict(levels=levels, length=length, layers=layers, heads=heads, width=width).items():
+            whole_number(name, value, 1)
+        whole_number("recent", recent, 1)
+        choices = dict(positions=("rotary", "learned"), norm=("rms", "layer"), activation=("relu2", "gelu"))
+        given = dict(positions=positions, norm=norm, activation=activation)
+        for name, allowed in choices.items():
+            if given[name] not in allowed:
+                raise ValueError(f"{name} is {' or '.join(allowed)}, not {given[name]!r}")
+        self.config = dict(
+            levels=levels, ends=ends, length=length, layers=layers, heads=heads, width=width, **given, bias=bias,
+            qk_norm=qk_norm, recent=recent,
+        )  # fmt: skip
+        self.levels, self.ends, self.length, self.recent = levels, bool(ends), length, recent
+        self.symbols = levels + self.ends  # what can come next
+        self.begin = self.symbols  # code of the begin symbol, which is only ever read
+        self.context = length + self.ends  # symbols read: begin, and all but the last predicted
+        Norm = RMSNorm if norm == "rms" else nn.LayerNorm
+        self.embedding = nn.Embedding(self.symbols + 1, width)  # its rows are also the weights of the output
+        self.before = nn.ModuleList(nn.Embedding(self.symbols + 1, width) for _ in range(recent - 1))
+        self.position = nn.Embedding(self.context, width) if positions == "learned" else None
+        rotary = positions == "rotary"
+        self.blocks = nn.ModuleList(Block(width, heads, rotary, Norm, activation, bias, qk_norm) for _ in range(layers))
+        self.norm = Norm(width)
+        self.norm0 = RMSNorm(width) if norm == "rms" else nn.Identity()  # the stream begins at unit scale
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.5 * module.in_features**-0.5)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for block in self.blocks:  # at first each block passes the stream on as it is
+            nn.init.zeros_(block.attention.out.weight)
+            nn.init.zeros_(block.mlp.down.weight)
+
+    @classmethod
+    def from_data(cls, x: Tensor, levels: int, ends: bool = False, **options) -> GPT:
+        """For sequences ``x`` (N, T) of integers padded with -1."""
+        x = check_sequences(x, levels)
+        return cls(levels, ends, **{"length": x.shape[1], **options})
+
+    # The network
+
+    def forward(self, tokens: Tensor, past: Past | None = None) -> Tensor:
+        """Logits (B, T, symbols) of what follows each of ``tokens`` (B, T), codes 0..symbols (the last one: begin).
+
+        With a ``past`` the tokens come after those of the earlier calls with it, which are not read again.
+        """
+        x = self.embed(tokens, past)  # (B, T, width)
+        for i, block in enumerate(self.blocks):
+            x = block(x, past.layers[i] if past else None)
+        return self.norm(x) @ self.embedding.weight[: self.symbols].T  # weight tying: Press & Wolf (2017)
+
+    def embed(self, tokens: Tensor, past: Past | None = None) -> Tensor:
+        """What the first block sees, (B, T, width): the symbol, the ``recent - 1`` before it, the position."""
+        start, new = past.layers[0].used if past else 0, tokens.shape[1]
+        if self.position is not None and start + new > self.context:
+            raise ValueError(f"learned positions reach {self.context} symbols, not {start + new}")
+        x = self.embedding(tokens)
+        if self.before:
+            if past is not None:
+                tokens = past.tokens = tokens if past.tokens is None else torch.cat([past.tokens, tokens], 1)
+            padded = F.pad(tokens, (len(self.before), 0), value=self.begin)
+            for i, table in enumerate(self.before, 1):
+                end = padded.shape[1] - i
+                x = x + table(padded[:, end - new : end])
+        if self.position is not None:
+            x = x + self.position.weight[start : start + new]
+        return self.norm0(x)
+
+    @torch.no_grad()
+    def attention(self, x: Tensor) -> Tensor:
+        """Attention maps (layers, B, heads, T, T) for ``x`` (B, T): row t is who predicts x_t; column 0 is begin."""
+        h, maps = self.embed(self._framed(x)[0]), []
+        for block in self.blocks:
+            maps.append(block.attention.weights(block.norm1(h)))
+            h = block(h)
+        return torch.stack(maps)
+
+    # The likelihood
+
+    def symbol_log_probs(self, x: Tensor) -> Tensor:
+        """log p(x_t | x_<t) in nats for ``x`` (B, T): (B, T), with ``ends`` (B, T + 1); 0 at the padding."""
+        tokens, targets = self._framed(x)
+        log_p = -F.cross_entropy(self(tokens).flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="none")
+        return log_p.view(targets.shape)
+
+    def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """``x`` (B, T) integers padded with -1: (B,) nats; with ``ends`` the end symbol counts."""
+        _no_condition(condition)
+        return self.symbol_log_probs(x).sum(1)
+
+    def loss(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Mean nats per symbol (not per example), the end symbols counted."""
+        _no_condition(condition)
+        tokens, targets = self._framed(x)
+        return F.cross_entropy(self(tokens).flatten(0, 1), targets.flatten(), ignore_index=-1)
+
+    def _framed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What is read, (B, L), and what is to be predicted after each symbol, (B, L), padded with -1."""
+        x = check_sequences(x, self.levels).to(self.device)
+        targets = x
+        if self.ends:
+            targets = F.pad(x, (0, 1), value=-1)
+            targets = targets.scatter(1, (x >= 0).sum(1, keepdim=True), self.levels)
+        tokens = F.pad(targets[:, :-1], (1, 0), value=self.begin)
+        return tokens.where(tokens >= 0, self.begin), targets  # after the end anything may be read: nothing counts
+
+    # Learning
+
+    def optimizers(self, learning_rate: float, weight_decay: float = 0.0) -> list[torch.optim.Optimizer]:
+        """Muon for the blocks' matrices, with the ``learning_rate``; AdamW with a tenth of it for all else."""
+        inner = [p for p in self.blocks.parameters() if p.ndim == 2]
+        chosen = {id(p) for p in inner}
+        others = [p for p in self.parameters() if id(p) not in chosen]
+        return [
+            Muon(
+                inner,
+                others,
+                lr=0.2 * learning_rate,
+                matrix_lr=learning_rate,
+                betas=(0.9, 0.99),
+                weight_decay=weight_decay,
+            )
+        ]
+
+    # Sampling
+
+    @torch.no_grad()
+    def next_probs(self, context: Tensor) -> Tensor:
+        """p(next symbol | context), (B, symbols), for contexts (B, L) of symbols, L from 0."""
+        begin = context.new_full((len(context), 1), self.begin)
+        return self(torch.cat([begin, context], 1).to(self.device))[:, -1].softmax(-1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        condition: Tensor | None = None,
+        *,
+        length: int | None = None,
+        prefix: Tensor | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        cached: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """``n`` sequences (n, length) int64, drawn symbol by symbol, after ``prefix`` (L,) or (n, L), which they hold.
+
+        With ``ends`` a sequence ends where the model ends it, padded with -1, or is cut at ``length``. ``temperature``,
+        ``top_k``, ``top_p``: :func:`helpers.decoding.adjust`. Where the context is full, reading starts anew with the
+        later half of it. ``cached=False`` reads everything again for each symbol: the same sequences, slowly.
+        """
+        _no_condition(condition)
+        n, length = whole_number("n", n, 0), whole_number("length", length or self.length, 1)
+        prefix = torch.empty(0, dtype=torch.int64) if prefix is None else prefix
+        if prefix.numel():
+            check_sequences(prefix.view(-1, prefix.shape[-1]), self.levels)
+        prefix = prefix.to(self.device).long().expand(n, prefix.shape[-1])[:, :length]
+        begin = torch.full((n, 1), self.begin, dtype=torch.int64, device=self.device)
+        read, past = begin[:, :0], Past(self)
+
+        def step(new: Tensor) -> Tensor:
+            nonlocal read, past
+            read = torch.cat([read, new.where(new >= 0, self.begin)], 1)
+            if read.shape[1] > self.context:
+                read = new = torch.cat([begin, read[:, read.shape[1] - self.context // 2 :]], 1)
+                past = Past(self)
+            return self(new, past)[:, -1] if cached else self(read)[:, -1]
+
+        drawn = decoding.decode(
+            step, torch.cat([begin, prefix], 1), length - prefix.shape[1], temperature=temperature, k=top_k, p=top_p,
+            end=self.levels if self.ends else None, generator=generator,
+        )  # fmt: skip
+        return torch.cat([prefix, drawn], 1)
+
+
+class Past:
+    """What a GPT has read: the keys and values of each layer, and the symbols, whose last ones the input tells."""
+
+    def __init__(self, model: GPT):
+        self.layers, self.tokens = [Cache(model.context) for _ in model.blocks], None
+
+
+def _no_condition(condition: Tensor | None) -> None:
+    if condition is not None:
+        raise ValueError("this GPT takes no condition")
+
+
+FAMILY = GPT
