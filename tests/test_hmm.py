@@ -126,8 +126,8 @@ def test_baum_welch_steps_are_those_of_hmmlearn(kind, zeros, steps, monkeypatch)
     assert agrees()
     right = hmm.forward_backward
 
-    def padded(parameters, logs, lengths, backward=True):  # mutant: transitions behind the end are counted too
-        return right(parameters, logs, torch.full_like(lengths, len(logs)), backward)
+    def padded(parameters, rows, index, lengths, backward=True):  # mutant: transitions behind the end are counted too
+        return right(parameters, rows, index, torch.full_like(lengths, len(index)), backward)
 
     monkeypatch.setattr(hmm, "forward_backward", padded)
     assert not agrees()
@@ -191,12 +191,12 @@ def test_scaling_is_exact_where_probabilities_underflow():
     """10,000 steps: e^-20000 is no float64; both methods agree, and without scaling nothing is left."""
     model = random_model("discrete")
     x = torch.randint(4, (2, 10_000), generator=generator())
-    logs = model.table.log().T[x.T]
-    arguments = model.initial, model.transition, logs, torch.tensor([10_000, 10_000]), False
+    rows = model.table.log().T
+    arguments = model.initial, model.transition, rows, x.T, torch.tensor([10_000, 10_000]), False
     scaled, logarithmic = hmm._scaled(*arguments)[0], hmm._logarithmic(*arguments)[0]
     assert close(scaled, logarithmic) and (scaled < -5000).all()
-    alpha = model.initial * logs[0].exp()
-    for emission in logs[1:]:  # mutant: scaling dropped
+    alpha = model.initial * rows[x[:, 0]].exp()
+    for emission in rows[x.T[1:]]:  # mutant: scaling dropped
         alpha = alpha @ model.transition * emission.exp()
     assert not alpha.sum(1).log().isfinite().any()
 
@@ -212,7 +212,7 @@ def test_forbidden_transitions_do_not_lose_what_underflowed():
     assert close(model.log_prob(x)[0], truth)
     steps = model._steps(x, None)
     logs = model._log_emissions(model.parameters_now, *steps[:2])
-    assert not close(hmm._scaled(model.initial, model.transition, logs, steps[2], False)[0][0], truth)  # mutant
+    assert not close(hmm._scaled(model.initial, model.transition, *logs, steps[2], False)[0][0], truth)  # mutant
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "tied"])

@@ -148,21 +148,25 @@ class HMM(GenerativeModel):
             observed, lengths = x >= 0, lengths + 1
         return x.transpose(0, 1).contiguous(), observed.T.contiguous(), lengths
 
-    def _log_emissions(self, parameters: Parameters, x: Tensor, observed: Tensor) -> Tensor:
-        """log p(x_t | z_t), 0 where nothing was observed: (T, N, K)."""
+    def _log_emissions(self, parameters: Parameters, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(x_t | z_t) as rows (M, K), and which row holds at each step (T, N): a row a symbol, or a step.
+
+        Where nothing was observed, the row is 0.
+        """
         if self.levels is not None:
-            logs = torch.cat([parameters.emission[0].log().T, x.new_zeros(1, self.k, dtype=torch.float64)])
-            return logs[x]  # the last row, found by -1, is that of the missing
+            rows = torch.cat([parameters.emission[0].log().T, x.new_zeros(1, self.k, dtype=torch.float64)])
+            return rows, torch.where(observed, x, self.symbols)
         gaussians = Gaussians(*parameters.emission, self.kind)
         flat = x.flatten(0, 1)
-        logs = torch.cat([gaussians.log_densities(gaussians.features(p)).T for p in flat.split(gaussians.chunk)])
-        return logs.view(*observed.shape, self.k).mul_(observed[..., None])
+        rows = torch.cat([gaussians.log_densities(gaussians.features(p)).T for p in flat.split(gaussians.chunk)])
+        index = torch.arange(len(flat), device=x.device).view(observed.shape)
+        return rows.mul_(observed.flatten()[:, None]), index
 
     # Learning
 
     def _e_step(self, parameters: Parameters, x: Tensor, observed: Tensor, lengths: Tensor, ridge: float):
         log_emissions = self._log_emissions(parameters, x, observed)
-        log_likelihood, _, gamma, pairs = forward_backward(parameters, log_emissions, lengths)
+        log_likelihood, _, gamma, pairs = forward_backward(parameters, *log_emissions, lengths)
         objective = log_likelihood.sum()
         if not objective.isfinite():
             raise ValueError(f"sequence {int((~log_likelihood.isfinite()).nonzero()[0])} has probability zero")
@@ -258,7 +262,7 @@ class HMM(GenerativeModel):
     def _run(self, x: Tensor, observed: Tensor | None, backward: bool):
         x, observed, lengths = self._steps(x, observed)
         logs = self._log_emissions(self.parameters_now, x, observed)
-        return forward_backward(self.parameters_now, logs, lengths, backward)
+        return forward_backward(self.parameters_now, *logs, lengths, backward)
 
     @torch.no_grad()
     def log_prob(self, x: Tensor, condition: Tensor | None = None, *, observed: Tensor | None = None) -> Tensor:
@@ -283,7 +287,8 @@ class HMM(GenerativeModel):
         ValueError: a sequence of probability zero.
         """
         x, observed, lengths = self._steps(x, observed)
-        logs, log_transition = self._log_emissions(self.parameters_now, x, observed), self.transition.log()
+        logs = at_steps(*self._log_emissions(self.parameters_now, x, observed))
+        log_transition = self.transition.log()
         stay = torch.arange(self.k, device=x.device)
         best, arrows = self.initial.log() + logs[0], []  # (N, K): the best path that ends in each state
         for t in range(1, len(logs)):
@@ -329,8 +334,13 @@ class HMM(GenerativeModel):
         return (x, z) if states else x
 
 
-def forward_backward(parameters: Parameters, log_emissions: Tensor, lengths: Tensor, backward: bool = True):
-    """The exact sums over all state paths, from log p(x_t | z_t) (T, N, K).
+def at_steps(rows: Tensor, index: Tensor) -> Tensor:
+    """``rows`` (M, ...) at each step of ``index`` (T, N)."""
+    return rows.index_select(0, index.flatten()).view(*index.shape, -1)
+
+
+def forward_backward(parameters: Parameters, rows: Tensor, index: Tensor, lengths: Tensor, backward: bool = True):
+    """The exact sums over all state paths, from log p(x_t | z_t): ``rows`` (M, K) at each step of ``index`` (T, N).
 
     Returns log p(x) (N,); p(z_t | x_1..t) (T, N, K); p(z_t | x) (T, N, K); and the expected numbers of transitions
     (K, K), over all sequences, within their ``lengths`` (N,). The last two are None unless ``backward``.
@@ -339,15 +349,15 @@ def forward_backward(parameters: Parameters, log_emissions: Tensor, lengths: Ten
     probability, since then no state can be lost for good by underflow; with forbidden transitions, by logarithms.
     """
     method = _scaled if parameters.transition.min() > 1e-200 else _logarithmic
-    return method(parameters.initial, parameters.transition, log_emissions, lengths, backward)
+    return method(parameters.initial, parameters.transition, rows, index, lengths, backward)
 
 
-def _scaled(initial, transition, log_emissions, lengths, backward):
-    shift = log_emissions.amax(2, keepdim=True)
+def _scaled(initial, transition, rows, index, lengths, backward):
+    shift = rows.amax(1, keepdim=True)
     shift = torch.where(shift.isfinite(), shift, 0.0)
-    emissions = (log_emissions - shift).exp_()  # the largest is 1
+    start = initial.log() + rows[index[0]]
+    emissions, shift = at_steps((rows - shift).exp_(), index), at_steps(shift, index)  # the largest is 1
     alpha, scale = torch.empty_like(emissions), torch.empty_like(shift)
-    start = initial.log() + log_emissions[0]
     top = start.amax(1, keepdim=True)
     torch.softmax(start, 1, out=alpha[0])
     scale[0] = (start - top).exp().sum(1, keepdim=True)
@@ -372,7 +382,8 @@ def _scaled(initial, transition, log_emissions, lengths, backward):
     return log_likelihood, alpha, beta.mul_(alpha), pairs
 
 
-def _logarithmic(initial, transition, log_emissions, lengths, backward):
+def _logarithmic(initial, transition, rows, index, lengths, backward):
+    log_emissions = at_steps(rows, index)
     log_transition = transition.log()
     alpha = [initial.log() + log_emissions[0]]
     for emission in log_emissions[1:]:
