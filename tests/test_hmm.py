@@ -126,8 +126,10 @@ def test_baum_welch_steps_are_those_of_hmmlearn(kind, zeros, steps, monkeypatch)
     assert agrees()
     right = hmm.forward_backward
 
-    def padded(parameters, rows, index, lengths, backward=True):  # mutant: transitions behind the end are counted too
-        return right(parameters, rows, index, torch.full_like(lengths, len(index)), backward)
+    def padded(
+        parameters, columns, index, lengths, backward=True
+    ):  # mutant: transitions behind the end are counted too
+        return right(parameters, columns, index, torch.full_like(lengths, len(index)), backward)
 
     monkeypatch.setattr(hmm, "forward_backward", padded)
     assert not agrees()
@@ -191,13 +193,13 @@ def test_scaling_is_exact_where_probabilities_underflow():
     """10,000 steps: e^-20000 is no float64; both methods agree, and without scaling nothing is left."""
     model = random_model("discrete")
     x = torch.randint(4, (2, 10_000), generator=generator())
-    rows = model.table.log().T
-    arguments = model.initial, model.transition, rows, x.T, torch.tensor([10_000, 10_000]), False
+    columns = model.table.log()
+    arguments = model.initial, model.transition, columns, x.T, torch.tensor([10_000, 10_000]), False
     scaled, logarithmic = hmm._scaled(*arguments)[0], hmm._logarithmic(*arguments)[0]
     assert close(scaled, logarithmic) and (scaled < -5000).all()
-    alpha = model.initial * rows[x[:, 0]].exp()
-    for emission in rows[x.T[1:]]:  # mutant: scaling dropped
-        alpha = alpha @ model.transition * emission.exp()
+    alpha = model.initial * model.table.T[x[:, 0]]
+    for emission in model.table.T[x.T[1:]]:  # mutant: scaling dropped
+        alpha = alpha @ model.transition * emission
     assert not alpha.sum(1).log().isfinite().any()
 
 

@@ -149,18 +149,17 @@ class HMM(GenerativeModel):
         return x.transpose(0, 1).contiguous(), observed.T.contiguous(), lengths
 
     def _log_emissions(self, parameters: Parameters, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
-        """log p(x_t | z_t) as rows (M, K), and which row holds at each step (T, N): a row a symbol, or a step.
+        """log p(x_t | z_t) as columns (K, M), and which one holds at each step (T, N): one a symbol, or one a step.
 
-        Where nothing was observed, the row is 0.
+        Where nothing was observed, the column is 0.
         """
         if self.levels is not None:
-            rows = torch.cat([parameters.emission[0].log().T, x.new_zeros(1, self.k, dtype=torch.float64)])
-            return rows, torch.where(observed, x, self.symbols)
+            table = parameters.emission[0].log()
+            return torch.cat([table, torch.zeros_like(table[:, :1])], 1), torch.where(observed, x, self.symbols)
         gaussians = Gaussians(*parameters.emission, self.kind)
-        flat = x.flatten(0, 1)
-        rows = torch.cat([gaussians.log_densities(gaussians.features(p)).T for p in flat.split(gaussians.chunk)])
-        index = torch.arange(len(flat), device=x.device).view(observed.shape)
-        return rows.mul_(observed.flatten()[:, None]), index
+        parts = [gaussians.log_densities(gaussians.features(p)) for p in x.flatten(0, 1).split(gaussians.chunk)]
+        index = torch.arange(observed.numel(), device=x.device).view(observed.shape)
+        return torch.cat(parts, 1).mul_(observed.flatten()), index
 
     # Learning
 
@@ -334,13 +333,13 @@ class HMM(GenerativeModel):
         return (x, z) if states else x
 
 
-def at_steps(rows: Tensor, index: Tensor) -> Tensor:
-    """``rows`` (M, ...) at each step of ``index`` (T, N)."""
-    return rows.index_select(0, index.flatten()).view(*index.shape, -1)
+def at_steps(columns: Tensor, index: Tensor) -> Tensor:
+    """``columns`` (K, M) at each step of ``index`` (T, N): (T, N, K)."""
+    return columns.T.contiguous().index_select(0, index.flatten()).view(*index.shape, -1)
 
 
-def forward_backward(parameters: Parameters, rows: Tensor, index: Tensor, lengths: Tensor, backward: bool = True):
-    """The exact sums over all state paths, from log p(x_t | z_t): ``rows`` (M, K) at each step of ``index`` (T, N).
+def forward_backward(parameters: Parameters, columns: Tensor, index: Tensor, lengths: Tensor, backward: bool = True):
+    """The exact sums over all state paths, from log p(x_t | z_t): ``columns`` (K, M) at each step of ``index`` (T, N).
 
     Returns log p(x) (N,); p(z_t | x_1..t) (T, N, K); p(z_t | x) (T, N, K); and the expected numbers of transitions
     (K, K), over all sequences, within their ``lengths`` (N,). The last two are None unless ``backward``.
@@ -349,42 +348,37 @@ def forward_backward(parameters: Parameters, rows: Tensor, index: Tensor, length
     probability, since then no state can be lost for good by underflow; with forbidden transitions, by logarithms.
     """
     method = _scaled if parameters.transition.min() > 1e-200 else _logarithmic
-    return method(parameters.initial, parameters.transition, rows, index, lengths, backward)
+    return method(parameters.initial, parameters.transition, columns, index, lengths, backward)
 
 
-def _scaled(initial, transition, rows, index, lengths, backward):
-    shift = rows.amax(1, keepdim=True)
+def _scaled(initial, transition, columns, index, lengths, backward):
+    shift = columns.amax(0, keepdim=True)
     shift = torch.where(shift.isfinite(), shift, 0.0)
-    start = initial.log() + rows[index[0]]
-    emissions, shift = at_steps((rows - shift).exp_(), index), at_steps(shift, index)  # the largest is 1
-    alpha, scale = torch.empty_like(emissions), torch.empty_like(shift)
-    top = start.amax(1, keepdim=True)
-    torch.softmax(start, 1, out=alpha[0])
-    scale[0] = (start - top).exp().sum(1, keepdim=True)
-    shift[0] = top
-    for t in range(1, len(emissions)):
-        torch.mm(alpha[t - 1], transition, out=alpha[t])
-        alpha[t].mul_(emissions[t])
-        torch.sum(alpha[t], 1, keepdim=True, out=scale[t])
+    emissions = at_steps((columns - shift).exp_(), index).mT  # (T, K, N), the largest is 1
+    scale, shift = shift.new_empty(len(index), 1, index.shape[1]), shift[0][index]
+    alpha = scale.new_empty(len(index), len(initial), index.shape[1])  # (T, K, N): the fastest order for a CPU
+    start = initial.log()[:, None] + columns[:, index[0]]
+    shift[0], alpha[0] = start.amax(0), start.softmax(0)
+    scale[0] = (start - shift[0]).exp().sum(0, keepdim=True)
+    forth = transition.T.contiguous()
+    for t in range(1, len(index)):
+        torch.mm(forth, alpha[t - 1], out=alpha[t]).mul_(emissions[t])
+        torch.sum(alpha[t], 0, keepdim=True, out=scale[t])
         alpha[t].div_(scale[t])
     # Probability zero: a scale is 0 or what follows is 0/0
-    log_likelihood = torch.nan_to_num((scale.log() + shift).sum((0, 2)), nan=-math.inf, neginf=-math.inf)
+    log_likelihood = (scale[:, 0].log() + shift).sum(0).nan_to_num(nan=-math.inf, neginf=-math.inf)
     if not backward:
-        return log_likelihood, alpha, None, None
-    beta, after = torch.ones_like(alpha), emissions.div_(scale)
-    back = transition.T.contiguous()
-    for t in range(len(after) - 1, 0, -1):
-        after[t].mul_(beta[t])  # p(x_t.. | z_t) / p(x_t.. | x_<t)
-        torch.mm(after[t], back, out=beta[t - 1])
-    within = torch.arange(1, len(after), device=lengths.device)[:, None] < lengths
-    following = (after[1:] * within[..., None]).flatten(0, 1)
-    pairs = transition * (alpha[:-1].flatten(0, 1).T @ following)
-    return log_likelihood, alpha, beta.mul_(alpha), pairs
+        return log_likelihood, alpha.transpose(1, 2), None, None
+    beta, pairs, after = torch.ones_like(alpha), torch.zeros_like(transition), torch.empty_like(alpha[0])
+    for t in range(len(index) - 1, 0, -1):
+        torch.div(emissions[t], scale[t], out=after).mul_(beta[t])  # p(x_t.. | z_t) / p(x_t.. | x_<t)
+        torch.mm(transition, after, out=beta[t - 1])
+        pairs.addmm_(alpha[t - 1], after.mul_(t < lengths).T)
+    return log_likelihood, alpha.transpose(1, 2), beta.mul_(alpha).transpose(1, 2), pairs.mul_(transition)
 
 
-def _logarithmic(initial, transition, rows, index, lengths, backward):
-    log_emissions = at_steps(rows, index)
-    log_transition = transition.log()
+def _logarithmic(initial, transition, columns, index, lengths, backward):
+    log_emissions, log_transition = at_steps(columns, index), transition.log()
     alpha = [initial.log() + log_emissions[0]]
     for emission in log_emissions[1:]:
         alpha.append((alpha[-1][:, :, None] + log_transition).logsumexp(1) + emission)
