@@ -29,7 +29,7 @@ def top_p(logits: Tensor, p: float) -> Tensor:
         raise ValueError(f"top_p is a probability, 0 < top_p <= 1, not {p!r}")
     if p == 1:
         return logits
-    ordered, order = logits.sort(-1, descending=True, stable=True)
+    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
     q = ordered.softmax(-1)
     out = (q.cumsum(-1) - q) >= p  # the likelier ones reach p without it
     out[..., 0] = False
