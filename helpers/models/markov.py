@@ -50,8 +50,8 @@ class MarkovChain(GenerativeModel):
         order: length of the context; 0: independent symbols.
         whole: the examples are whole sequences: where they begin and end is learnt too. A begin symbol fills the
             context of the first symbols, and an end symbol (code ``levels``) counts in the likelihood, so that the
-            probabilities of all finite sequences, the empty one included, sum to 1. Otherwise they are pieces of an endless stream: those of
-            each one length sum to 1, and the first symbols have shorter contexts.
+            probabilities of all finite sequences, the empty one included, sum to 1. Otherwise they are pieces of an
+            endless stream: those of each one length sum to 1, and the first symbols have shorter contexts.
         smoothing: α, pseudo-count of each of the A symbols in each context (A counts the end symbol). 0: maximum
             likelihood; then a symbol never seen after a context has log-probability -inf. A context never seen gives
             the uniform distribution.
