@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from pathlib import Path
 
@@ -173,3 +174,11 @@ def test_the_numbers_of_the_book_are_those_that_it_computed():
     if not (ROOT / "_build" / "executed").exists():
         pytest.skip("no chapter is executed yet: make execute")
     assert sync.sync(ROOT, write=False) == []
+
+
+def test_what_the_chapters_need_is_spelt_as_the_packages_spell_it():
+    """Else the first cell would install it wherever the book is set up, and not only where it is missing."""
+    here = {package.name for package in importlib.metadata.distributions()}
+    for path in sync.notebooks(sync.ROOT):
+        needs = nbformat.read(path, as_version=4).metadata.get("book", {}).get("needs", [])
+        assert set(needs) <= here, f"{path.name} needs {set(needs) - here}"

@@ -38,7 +38,7 @@ FIRST_CELL = """\
 # In Colab this installs the book's library and data, and changes nothing else. Elsewhere it does nothing.
 from importlib.metadata import distributions
 
-if "{distribution}" not in {{package.name for package in distributions()}}:
+if not {{{wanted}}} <= {{d.name for d in distributions()}}:
     %pip install -q --no-deps "git+{address}"{needs}
 """
 FIRST_ID = "first-cell"
@@ -122,7 +122,8 @@ def first_cell(address: str, needs: list[str]) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
             raise ValueError(f"got {name!r} in the metadata book.needs, wanted the name of a package")
     packages = "".join(f" {name}" for name in needs)
-    return FIRST_CELL.format(distribution=DISTRIBUTION, address=address, needs=packages).rstrip("\n")
+    wanted = ", ".join(f'"{name}"' for name in [DISTRIBUTION, *needs])
+    return FIRST_CELL.format(wanted=wanted, address=address, needs=packages).rstrip("\n")
 
 
 def with_first_cell(notebook: nbformat.NotebookNode, address: str) -> nbformat.NotebookNode:

@@ -34,7 +34,7 @@ LIST = Path(__file__).with_name("requirements-colab.txt")
 CHAPTERS = ["tools/template.ipynb", "book/code/02_vae.ipynb"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def colab():
     """The Python of an environment that holds the list and nothing else.
 
