@@ -165,7 +165,7 @@ def test_the_first_cell_is_mended(project):
     assert sync.main(["--root", str(project), "--check"]) == 1
     sync.main(["--root", str(project)])
     assert nbformat.read(path, as_version=4).cells[0].source == right
-    assert "--no-deps" in right and right.endswith('a-book" mlxtend')
+    assert "--no-deps" in right and 'needs = "mlxtend"' in right and right.endswith('a-book" {needs}')
     with pytest.raises(ValueError, match="name of a package"):
         sync.first_cell("https://x", ["numpy; rm -rf /"])
 

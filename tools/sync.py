@@ -38,8 +38,9 @@ FIRST_CELL = """\
 # In Colab this installs the book's library and data, and changes nothing else. Elsewhere it does nothing.
 from importlib.metadata import distributions
 
-if not {{{wanted}}} <= {{d.name for d in distributions()}}:
-    %pip install -q --no-deps "git+{address}"{needs}
+needs = "{needs}"
+if not {{"{distribution}", *needs.split()}} <= {{d.name for d in distributions()}}:
+    %pip install -q --no-deps "git+{address}" {{needs}}
 """
 FIRST_ID = "first-cell"
 
@@ -121,9 +122,7 @@ def first_cell(address: str, needs: list[str]) -> str:
     for name in needs:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
             raise ValueError(f"got {name!r} in the metadata book.needs, wanted the name of a package")
-    packages = "".join(f" {name}" for name in needs)
-    wanted = ", ".join(f'"{name}"' for name in [DISTRIBUTION, *needs])
-    return FIRST_CELL.format(wanted=wanted, address=address, needs=packages).rstrip("\n")
+    return FIRST_CELL.format(distribution=DISTRIBUTION, address=address, needs=" ".join(needs)).rstrip("\n")
 
 
 def with_first_cell(notebook: nbformat.NotebookNode, address: str) -> nbformat.NotebookNode:

@@ -17,22 +17,34 @@ class RMSNorm(nn.Module):
         self.gain, self.eps = nn.Parameter(torch.ones(width)), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.gain.shape, self.gain, self.eps)
+        return rms_norm(x, self.eps) * self.gain
 
 
-def rotate(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
-    """Rotary positions: Su et al. (2021), "RoFormer", equation 34.
+def rms_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
+    """``x`` with a mean square of one over the last axis; by hand, since torch's own is slower on a CPU."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
 
-    ``x`` (..., T, D) stands at the positions start..start+T-1. The coordinates i and i + D/2 of position t turn by the
-    angle t · base^(−2i/D); so the product of a query and a key depends on how far apart they are, not on where.
+
+def turns(start: int, length: int, size: int, like: Tensor, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines, (length, size) each, that :func:`rotate` takes for positions from ``start``.
+
+    Pair i of ``size / 2`` turns at position t by the angle t · base^(−2i/size). On device and dtype of ``like``.
     """
-    half = x.shape[-1] // 2
-    t = torch.arange(start, start + x.shape[-2], device=x.device, dtype=torch.float32)
-    speed = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angle = t[:, None] * speed  # (T, D/2)
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    a, b = x[..., :half], x[..., half:]
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+    half = size // 2
+    t = torch.arange(start, start + length, device=like.device, dtype=torch.float32)
+    angle = t[:, None] * base ** (-torch.arange(half, device=like.device, dtype=torch.float32) / half)
+    sin = angle.sin()
+    return angle.cos().repeat(1, 2).to(like.dtype), torch.cat([-sin, sin], 1).to(like.dtype)
+
+
+def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary positions: Su et al. (2021), "RoFormer", equation 34, of queries or keys ``x`` (..., T, D).
+
+    Coordinates i and i + D/2 are a point in the plane, which turns about the origin as its position grows; so the
+    product of a query and a key depends on how far apart they are, not on where they are.
+    """
+    cos, sin = turn
+    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
 
 
 class Cache:
@@ -58,23 +70,24 @@ class CausalSelfAttention(nn.Module):
     """softmax(q kᵀ / √D) v for each head, where position t sees the positions up to t; (B, T, width) → the same.
 
     Parameters:
-        width: of the input, a multiple of ``heads``; with ``rotary`` positions an even multiple.
+        width: of the input, a multiple of ``heads``; with rotary positions an even one.
         bias: of the linear layers.
         qk_norm: queries and keys of unit mean square (Henry et al. 2020), which keeps the products in bounds at high
             learning rates.
+
+    ``turn``: from :func:`turns` with ``size=width // heads``, for rotary positions; None: blind to order.
     """
 
-    def __init__(self, width: int, heads: int, rotary: bool = True, bias: bool = False, qk_norm: bool = False):
+    def __init__(self, width: int, heads: int, bias: bool = False, qk_norm: bool = False):
         super().__init__()
-        if heads < 1 or width % heads or (rotary and width // heads % 2):
-            kind = "an even multiple" if rotary else "a multiple"
-            raise ValueError(f"width is {kind} of heads, not {width} with {heads} heads")
-        self.heads, self.rotary, self.qk_norm = heads, rotary, qk_norm
+        if heads < 1 or width < 1 or width % heads:
+            raise ValueError(f"width is a multiple of heads, not {width} with {heads} heads")
+        self.heads, self.qk_norm = heads, qk_norm
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
 
-    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
-        q, k, v = self._queries_keys_values(x, cache.used if cache else 0)
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor] | None = None, cache: Cache | None = None) -> Tensor:
+        q, k, v = self._queries_keys_values(x, turn)
         if cache is not None:
             k, v = cache.add(k, v)
         new, seen = q.shape[2], k.shape[2]
@@ -85,16 +98,17 @@ class CausalSelfAttention(nn.Module):
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out(y.transpose(1, 2).flatten(2))  # heads side by side
 
-    def weights(self, x: Tensor) -> Tensor:
+    def weights(self, x: Tensor, turn: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """How much each position attends to each, (B, heads, T, T); rows sum to 1."""
-        q, k, _ = self._queries_keys_values(x, 0)
+        q, k, _ = self._queries_keys_values(x, turn)
         score = q @ k.mT / math.sqrt(q.shape[-1])
         return score.masked_fill(torch.ones_like(score, dtype=torch.bool).triu(1), -math.inf).softmax(-1)
 
-    def _queries_keys_values(self, x: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, T, D) each
+    def _queries_keys_values(self, x: Tensor, turn: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        qkv = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, heads, T, D)
+        qk, v = qkv[:2], qkv[2]
         if self.qk_norm:
-            q, k = (F.rms_norm(a, a.shape[-1:]) for a in (q, k))
-        if self.rotary:
-            q, k = rotate(q, start), rotate(k, start)
-        return q, k, v
+            qk = rms_norm(qk)
+        if turn is not None:
+            qk = rotate(qk, turn)
+        return qk[0], qk[1], v

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers import decoding
-from helpers.layers.attention import Cache, CausalSelfAttention, RMSNorm
+from helpers.layers.attention import Cache, CausalSelfAttention, RMSNorm, turns
 from helpers.models.base import GenerativeModel
 from helpers.models.markov import check_sequences, whole_number
 from helpers.models.muon import Muon
@@ -35,13 +35,13 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)): the stream x passes unhindered, each part adds to it."""
 
-    def __init__(self, width: int, heads: int, rotary: bool, norm: type, activation: str, bias: bool, qk_norm: bool):
+    def __init__(self, width: int, heads: int, norm: type, activation: str, bias: bool, qk_norm: bool):
         super().__init__()
-        self.norm1, self.attention = norm(width), CausalSelfAttention(width, heads, rotary, bias, qk_norm)
+        self.norm1, self.attention = norm(width), CausalSelfAttention(width, heads, bias, qk_norm)
         self.norm2, self.mlp = norm(width), MLP(width, activation, bias)
 
-    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
-        x = x + self.attention(self.norm1(x), cache)
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor] | None, cache: Cache | None = None) -> Tensor:
+        x = x + self.attention(self.norm1(x), turn, cache)
         return x + self.mlp(self.norm2(x))
 
 
@@ -64,7 +64,7 @@ class GPT(GenerativeModel):
     """
 
     recipe = dict(
-        batch_size=16, learning_rate=0.02, schedule="linear", warmup=0.02, weight_decay=0.0, validate_every=500
+        batch_size=8, learning_rate=0.04, schedule="linear", warmup=0.02, weight_decay=0.0, validate_every=500
     )
 
     def __init__(
@@ -91,6 +91,10 @@ class GPT(GenerativeModel):
         for name, allowed in choices.items():
             if given[name] not in allowed:
                 raise ValueError(f"{name} is {' or '.join(allowed)}, not {given[name]!r}")
+        if positions == "rotary" and width % (2 * heads):
+            raise ValueError(
+                f"with rotary positions width is an even multiple of heads, not {width} with {heads} heads"
+            )
         self.config = dict(
             levels=levels, ends=ends, length=length, layers=layers, heads=heads, width=width, **given, bias=bias,
             qk_norm=qk_norm, recent=recent,
@@ -103,8 +107,7 @@ class GPT(GenerativeModel):
         self.embedding = nn.Embedding(self.symbols + 1, width)  # its rows are also the weights of the output
         self.before = nn.ModuleList(nn.Embedding(self.symbols + 1, width) for _ in range(recent - 1))
         self.position = nn.Embedding(self.context, width) if positions == "learned" else None
-        rotary = positions == "rotary"
-        self.blocks = nn.ModuleList(Block(width, heads, rotary, Norm, activation, bias, qk_norm) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, Norm, activation, bias, qk_norm) for _ in range(layers))
         self.norm = Norm(width)
         self.norm0 = RMSNorm(width) if norm == "rms" else nn.Identity()  # the stream begins at unit scale
         self._initialise()
@@ -134,9 +137,10 @@ class GPT(GenerativeModel):
 
         With a ``past`` the tokens come after those of the earlier calls with it, which are not read again.
         """
+        turn = self._turn(tokens, past)
         x = self.embed(tokens, past)  # (B, T, width)
         for i, block in enumerate(self.blocks):
-            x = block(x, past.layers[i] if past else None)
+            x = block(x, turn, past.layers[i] if past else None)
         return self.norm(x) @ self.embedding.weight[: self.symbols].T  # weight tying: Press & Wolf (2017)
 
     def embed(self, tokens: Tensor, past: Past | None = None) -> Tensor:
@@ -156,13 +160,21 @@ class GPT(GenerativeModel):
             x = x + self.position.weight[start : start + new]
         return self.norm0(x)
 
+    def _turn(self, tokens: Tensor, past: Past | None = None) -> tuple[Tensor, Tensor] | None:
+        """For rotary positions: how far the queries and keys of ``tokens`` turn, the same in all layers."""
+        if self.position is not None:
+            return None
+        width, heads = self.config["width"], self.config["heads"]
+        return turns(past.layers[0].used if past else 0, tokens.shape[1], width // heads, self.embedding.weight)
+
     @torch.no_grad()
     def attention(self, x: Tensor) -> Tensor:
         """Attention maps (layers, B, heads, T, T) for ``x`` (B, T): row t is who predicts x_t; column 0 is begin."""
-        h, maps = self.embed(self._framed(x)[0]), []
+        tokens, maps = self._framed(x)[0], []
+        h, turn = self.embed(tokens), self._turn(tokens)
         for block in self.blocks:
-            maps.append(block.attention.weights(block.norm1(h)))
-            h = block(h)
+            maps.append(block.attention.weights(block.norm1(h), turn))
+            h = block(h, turn)
         return torch.stack(maps)
 
     # The likelihood
@@ -251,7 +263,7 @@ class GPT(GenerativeModel):
 
         def step(new: Tensor) -> Tensor:
             nonlocal read, past
-            read = torch.cat([read, new.where(new >= 0, self.begin)], 1)
+            read = torch.cat([read, new], 1)
             if read.shape[1] > self.context:
                 read = new = torch.cat([begin, read[:, read.shape[1] - self.context // 2 :]], 1)
                 past = Past(self)
