@@ -21,8 +21,8 @@ class RMSNorm(nn.Module):
 
 
 def rms_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
-    """``x`` with a mean square of one over the last axis; by hand, since torch's own is slower on a CPU."""
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+    """``x`` with a mean square of one over the last axis; by hand: on a CPU faster than torch's."""
+    return x * torch.rsqrt(x.square().sum(-1, keepdim=True) / x.shape[-1] + eps)
 
 
 def turns(start: int, length: int, size: int, like: Tensor, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
@@ -43,8 +43,8 @@ def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     Coordinates i and i + D/2 are a point in the plane, which turns about the origin as its position grows; so the
     product of a query and a key depends on how far apart they are, not on where they are.
     """
-    cos, sin = turn
-    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
+    (cos, sin), (a, b) = turn, x.chunk(2, -1)
+    return x * cos + torch.cat([b, a], -1) * sin
 
 
 class Cache:
