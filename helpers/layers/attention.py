@@ -17,12 +17,7 @@ class RMSNorm(nn.Module):
         self.gain, self.eps = nn.Parameter(torch.ones(width)), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.eps) * self.gain
-
-
-def rms_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
-    """``x`` with a mean square of one over the last axis; by hand: on a CPU faster than torch's."""
-    return x * torch.rsqrt(x.square().sum(-1, keepdim=True) / x.shape[-1] + eps)
+        return F.rms_norm(x, self.gain.shape, self.gain, self.eps)
 
 
 def turns(start: int, length: int, size: int, like: Tensor, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
@@ -108,7 +103,7 @@ class CausalSelfAttention(nn.Module):
         qkv = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, heads, T, D)
         qk, v = qkv[:2], qkv[2]
         if self.qk_norm:
-            qk = rms_norm(qk)
+            qk = F.rms_norm(qk, qk.shape[-1:], eps=1e-6)
         if turn is not None:
             qk = rotate(qk, turn)
         return qk[0], qk[1], v

@@ -14,7 +14,7 @@ const STYLE = `
 .playground .stage { display: grid; gap: 1rem 1.5rem; grid-template-columns: minmax(0, 1fr); }
 @container (min-width: 34rem) { .playground .stage { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); } }
 .playground figure { margin: 0; min-width: 0; }
-.playground figcaption { margin: .35rem 0 0; font-size: 13px; color: var(--soft); text-align: left; font-style: normal; }
+.playground figcaption { margin: .35rem 0 0; font-size: 13px; color: var(--soft); text-align: left; font-style: normal; font-weight: 400; }
 .playground canvas { display: block; width: 100%; border-radius: 6px; }
 .playground .side { display: flex; flex-direction: column; gap: .9rem; }
 @container (max-width: 33.99rem) { .playground .side { display: grid; grid-template-columns: 2fr 3fr; align-items: start; } }
