@@ -27,7 +27,7 @@ class Muon(AdamW):
     """Muon for ``matrices``, AdamW for ``others``, each with a learning rate of its own.
 
     M ← μM + G, then W ← W − lr · √max(1, rows/columns) · orthogonalise(G + μM). No direction of a weight matrix learns
-    faster than another: on small Transformers worth about twice the data.
+    faster than another.
     """
 
     def __init__(self, matrices: list[nn.Parameter], others: list[nn.Parameter], lr: float, matrix_lr: float, **adamw):
