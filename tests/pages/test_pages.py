@@ -13,7 +13,7 @@ from conftest import HTML, ROOT, page_names
 PAGES = page_names()
 CHAPTERS = [name for name in PAGES if re.search(r"/\d\d_", name)]
 SAMPLE = sorted({*CHAPTERS[:2], *(f"book/{name}.html" for name in ("index", "glossary", "reference", "references"))})
-VIEWS = [(1280, "light"), (360, "dark")]
+VIEWS = [(width, theme) for width in (1280, 360) for theme in ("light", "dark")]
 PAGE_BYTES = 1_500_000  # compressed, before a playground is touched
 
 
@@ -53,7 +53,7 @@ def test_pictures_are_described_and_keep_their_place(visit, name):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_mathematics_is_drawn(visit, name):
-    page = visit(name).page
+    page = visit(name, 360, "light").page
     formulas = page.locator(".math").count()
     if formulas:
         page.wait_for_function(
@@ -63,6 +63,12 @@ def test_mathematics_is_drawn(visit, name):
             "mjx-merror, [data-mjx-error]", "els => els.map(el => el.title || el.textContent)"
         )
         assert errors == []
+        lost = page.eval_on_selector_all(
+            "div.math",
+            """els => els.filter(el => el.getBoundingClientRect().left
+                - el.querySelector('mjx-container').getBoundingClientRect().left > 1).map(el => el.id)""",
+        )
+        assert lost == [], "a formula begins left of where one can scroll"
     left = page.eval_on_selector_all(
         "article p", r"els => els.map(e => e.innerText).filter(t => /\$[^$]*\\|\\tag|\\\(/.test(t))"
     )
