@@ -94,7 +94,7 @@ class Visit:
                     await new Promise((done) => setTimeout(done, 15));
                 }
                 const shown = [...document.images].filter((image) => image.checkVisibility());
-                for (const image of shown) image.loading = "eager";  // decode() waits forever for one passed by too fast
+                for (const image of shown) image.loading = "eager";  // else decode() may wait for ever
                 await Promise.all(shown.map((image) => image.decode().catch(() => 0)));
                 scrollTo(0, 0);
             }"""
