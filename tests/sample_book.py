@@ -181,8 +181,8 @@ def figures() -> list:
     from helpers import notebook, plots
 
     outputs = []
-    kept, notebook._display = (
-        notebook._display,
+    kept, notebook.output.display = (
+        notebook.output.display,
         lambda data, metadata=None: outputs.append(new_output("display_data", data, metadata=metadata or {})),
     )
     try:
@@ -206,5 +206,5 @@ def figures() -> list:
         notebook.animate(frames, alt="A square that grows lighter.", name="fade")
         notebook.source(plots.__dict__.get("samples") or notebook.show)
     finally:
-        notebook._display = kept
+        notebook.output.display = kept
     return outputs

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.models.markov import FAMILY, MarkovChain, check_sequences
+from helpers.models.checks import check_sequences
+from helpers.models.markov import FAMILY, MarkovChain
 
 
 def random_rows(n, length, levels, seed, ragged=True):

@@ -20,7 +20,7 @@ from PIL import Image
 
 from helpers import notebook, plots
 from helpers.models.base import GenerativeModel
-from helpers.notebook import Check, Proof
+from helpers.notebook import Check, Proof, checks, figures
 
 matplotlib.use("agg")
 
@@ -40,7 +40,7 @@ def as_it_was():
 def shown(monkeypatch):
     """The list of (bundle, metadata) that is displayed."""
     displays = []
-    monkeypatch.setattr(notebook, "_display", lambda bundle, metadata=None: displays.append((bundle, metadata)))
+    monkeypatch.setattr(notebook.output, "display", lambda bundle, metadata=None: displays.append((bundle, metadata)))
     return displays
 
 
@@ -84,7 +84,7 @@ def test_size_is_what_the_environment_says(monkeypatch):
 def test_a_figure_is_shown_in_two_renderings(shown):
     ax = plots.curve(torch.arange(4.0), label="model")
     notebook.show(ax, alt="A line that rises\n from 0 to 3.", name="The line")
-    (bundle, metadata), content = shown[0], shown[0][0][notebook.FIGURE_TYPE]
+    (bundle, metadata), content = shown[0], shown[0][0][figures.FIGURE_TYPE]
     light, dark = picture(bundle["image/png"]), picture(content["dark"])
     assert light.shape == dark.shape == (2 * content["height"], 2 * content["width"], 4)
     assert metadata["image/png"]["width"] == content["width"] == 500
@@ -106,17 +106,17 @@ def test_recolouring_reaches_every_artist_and_is_undone():
     ax.scatter([0, 1], [0.2, 0.2], c=[0, 1])  # a colour map: stays
     ax.legend(title="Legend")
     ax.grid(True)
-    notebook._settle(figure)
-    before = notebook._render(figure)[0]
+    figures._settle(figure)
+    before = figures._render(figure)[0]
     with notebook.recoloured(figure):
-        dark = notebook._render(figure, ground=plots.DARK_GROUND)[0]
-    assert notebook._render(figure)[0] == before
+        dark = figures._render(figure, ground=plots.DARK_GROUND)[0]
+    assert figures._render(figure)[0] == before
     colours = {tuple(rgb) for rgb in picture(base64.b64encode(dark))[..., :3].reshape(-1, 3)}
     left = [c for c in plots.DARK if tuple(bytes.fromhex(c[1:])) in colours and c not in ("#FFFFFF",)]
     assert not left
     # The mutant: only the ink is exchanged.
     with notebook.recoloured(figure, {plots.INK: plots.DARK_INK}):
-        half = notebook._render(figure, ground=plots.DARK_GROUND)[0]
+        half = figures._render(figure, ground=plots.DARK_GROUND)[0]
     colours = {tuple(rgb) for rgb in picture(base64.b64encode(half))[..., :3].reshape(-1, 3)}
     assert tuple(bytes.fromhex(plots.COLOURS["data"][1:])) in colours
 
@@ -139,17 +139,17 @@ def test_show_wants_a_figure_and_its_description(shown, figure, alt, said):
 
 def test_axes_in_an_array_are_shown(shown):
     notebook.show(plt.subplots(1, 2)[1], alt="Two empty panels, side by side.")
-    assert shown[0][0][notebook.FIGURE_TYPE]["name"] == "two-empty-panels-side-by-side"
+    assert shown[0][0][figures.FIGURE_TYPE]["name"] == "two-empty-panels-side-by-side"
 
 
 def test_an_animation_is_small_and_has_a_still(shown):
     generator = torch.Generator().manual_seed(0)
     clouds = [torch.randn(300, 2, generator=generator) for _ in range(5)]
     notebook.animate((plots.points(c, extent=(-4, 4, -4, 4)) for c in clouds), alt="Points that dance about.", still=0)
-    bundle, content = shown[0][0], shown[0][0][notebook.FIGURE_TYPE]
+    bundle, content = shown[0][0], shown[0][0][figures.FIGURE_TYPE]
     for key in ("moving", "moving_dark"):
         data = base64.b64decode(content[key])
-        assert len(data) <= notebook.ANIMATION_BYTES
+        assert len(data) <= figures.ANIMATION_BYTES
         moving = Image.open(io.BytesIO(data))
         assert moving.format == "WEBP" and moving.n_frames == 5
     assert 'media="(prefers-reduced-motion: reduce)"' in bundle["text/html"]
@@ -182,7 +182,7 @@ def test_what_cannot_be_animated_is_told(shown, frames, options, said):
 
 
 def test_an_animation_that_would_be_too_large_is_refused(shown, monkeypatch):
-    monkeypatch.setattr(notebook, "ANIMATION_BYTES", 50)
+    monkeypatch.setattr(figures, "ANIMATION_BYTES", 50)
     with pytest.raises(ValueError, match="wanted fewer or smaller"):
         notebook.animate([np.zeros((8, 8), np.uint8), np.ones((8, 8), np.uint8)], alt="Nothing much to see.")
 
@@ -329,10 +329,10 @@ values = st.recursive(
 @settings(max_examples=60)
 @given(values, values)
 def test_equality_of_results(a, b):
-    assert notebook._same(a, a, 1e-6)
+    assert checks._same(a, a, 1e-6)
     if type(a) is type(b) and isinstance(a, bool | str | type(None)):
-        assert notebook._same(a, b, 1e-6) == (a == b)
-    assert isinstance(notebook._same(a, b, 1e-6), bool)
+        assert checks._same(a, b, 1e-6) == (a == b)
+    assert isinstance(checks._same(a, b, 1e-6), bool)
 
 
 @settings(max_examples=40, deadline=None)
@@ -385,7 +385,7 @@ def test_in_a_kernel_each_call_is_one_output():
     assert [len(output) for output in outputs] == [0, 1, 1, 1, 1]
     types = [set(output[0].data) for output in outputs[1:]]
     assert types == [
-        {"image/png", "text/plain", notebook.FIGURE_TYPE},
+        {"image/png", "text/plain", figures.FIGURE_TYPE},
         {notebook.VALUES_TYPE},
         {"text/html", "text/plain"},
         {"text/markdown", "text/plain"},

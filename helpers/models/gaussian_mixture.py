@@ -10,7 +10,7 @@ from torch import Tensor
 
 from helpers.inference.em import Climb, restarts, stepwise
 from helpers.models.base import GenerativeModel
-from helpers.models.markov import whole_number
+from helpers.models.checks import check_points, whole_number
 
 KINDS = ("full", "diagonal", "tied")
 
@@ -24,18 +24,6 @@ class Moments(NamedTuple):
     weight: Tensor
     mean: Tensor
     covariance: Tensor
-
-
-def check_points(x: Tensor, dimensions: int | None = None) -> Tensor:
-    """``x`` (N, D) as float64. ValueError: another rank, integers, no points, nan or infinity."""
-    if not isinstance(x, Tensor) or x.ndim != 2 or not x.is_floating_point() or x.numel() == 0:
-        got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"points are floating-point numbers (N, D), at least one; got {got}")
-    if dimensions is not None and x.shape[1] != dimensions:
-        raise ValueError(f"points of {dimensions} dimensions are wanted; got {x.shape[1]}")
-    if not x.isfinite().all():
-        raise ValueError("points are finite, but these hold nan or infinity")
-    return x.double()
 
 
 class Gaussians:

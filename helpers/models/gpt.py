@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from helpers import decoding
 from helpers.layers.attention import Cache, CausalSelfAttention, RMSNorm, turns
 from helpers.models.base import GenerativeModel
-from helpers.models.markov import check_sequences, whole_number
+from helpers.models.checks import check_sequences, whole_number
 from helpers.models.muon import Muon
 
 

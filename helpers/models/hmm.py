@@ -10,16 +10,15 @@ from torch import Tensor
 
 from helpers.inference.em import Climb, restarts
 from helpers.models.base import GenerativeModel
+from helpers.models.checks import check_points, check_sequences, whole_number
 from helpers.models.gaussian_mixture import (
     KINDS,
     Gaussians,
     add_ridge,
-    check_points,
     draw_points,
     log_prior,
     spread_out_start,
 )
-from helpers.models.markov import whole_number
 
 
 class Parameters(NamedTuple):
@@ -107,9 +106,7 @@ class HMM(GenerativeModel):
         options.setdefault("length", x.shape[1] if isinstance(x, Tensor) and x.ndim > 1 else 100)
         if isinstance(x, Tensor) and x.ndim == 3 and x.is_floating_point():
             return cls(dimensions=x.shape[2], **options)
-        if not isinstance(x, Tensor) or x.ndim != 2 or x.is_floating_point() or x.numel() == 0:
-            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"sequences are integers (N, T) or real numbers (N, T, D); got {got}")
+        x = check_sequences(x, levels or 2**31, gaps=True)
         options = dict(whole=bool((x < 0).any()), smoothing=0.01) | options
         return cls(levels=levels or int(x.max()) + 1, **options)
 
@@ -122,17 +119,15 @@ class HMM(GenerativeModel):
 
     def _steps(self, x: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Checked: what was observed at each step (T, N) or (T, N, D), whether (T, N), and the lengths (N,)."""
-        if not isinstance(x, Tensor) or x.ndim != (2 if self.levels is not None else 3) or x.numel() == 0:
-            wanted = "integers (N, T)" if self.levels is not None else f"real numbers (N, T, {self.dimensions})"
-            raise ValueError(f"sequences are {wanted}; got {getattr(x, 'shape', type(x).__name__)}")
         if self.levels is not None:
-            if x.is_floating_point() or x.dtype == torch.bool or observed is not None:
-                raise ValueError(f"discrete sequences are integers, -1 where nothing was observed; got {x.dtype}")
-            if x.min() < -1 or x.max() >= self.levels:
-                raise ValueError(f"symbols are 0..{self.levels - 1}, or -1; got {x.min()}..{x.max()}")
-            x = x.to(self.device).long()
+            if observed is not None:
+                raise ValueError("in discrete sequences -1 says where nothing was observed, not `observed`")
+            x = check_sequences(x, self.levels, gaps=True).to(self.device)
             observed = x >= 0
         else:
+            if not isinstance(x, Tensor) or x.ndim != 3 or x.numel() == 0:
+                got = getattr(x, "shape", type(x).__name__)
+                raise ValueError(f"sequences are real numbers (N, T, {self.dimensions}); got {got}")
             observed = torch.ones(x.shape[:2], dtype=torch.bool) if observed is None else observed
             if observed.shape != x.shape[:2] or observed.dtype != torch.bool:
                 raise ValueError(f"observed is bool {tuple(x.shape[:2])}; got {observed.dtype} {tuple(observed.shape)}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from helpers.models.markov import MarkovChain, whole_number
+from helpers.models.checks import whole_number
+from helpers.models.markov import MarkovChain
 
 
 class NGram(MarkovChain):
