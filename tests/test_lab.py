@@ -106,7 +106,7 @@ def test_python_sees_the_drag_and_the_page_sees_python(lab, tmp_path):
         arguments = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
         browser = p.chromium.launch(executable_path=chromium, args=arguments)
         page = browser.new_page(viewport={"width": 1280, "height": 1400})
-        page.set_default_timeout(240_000)  # a busy machine starts Lab and a kernel slowly
+        page.set_default_timeout(120_000)  # a busy machine starts Lab and a kernel slowly
         page.route(re.compile(r"^https?://(?!127\.0\.0\.1)"), lambda route: route.abort())
         page.goto(f"{lab}/lab/tree/play.ipynb?reset")
         cells = page.locator(".jp-Notebook .jp-CodeCell")
