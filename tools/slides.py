@@ -103,7 +103,13 @@ def deck(path: Path, relative: Path, out: Path) -> str:
     if not marked:
         return ""
     title = next(
-        (line[2:] for cell in notebook.cells for line in cell.source.splitlines() if line.startswith("# ")),
+        (
+            line[2:]
+            for cell in notebook.cells
+            if cell.cell_type == "markdown"  # in code it begins a comment
+            for line in cell.source.splitlines()
+            if line.startswith("# ")
+        ),
         relative.stem,
     )
     notebook.metadata["title"] = title
