@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -134,6 +135,9 @@ def make(folder: Path, extra: str = "") -> Path:
     )
     (folder / "book" / "index.md").write_text("# A sample book\n\n[The chapter](code/02_vae.ipynb).\n")
     (folder / "book" / "data.md").unlink(missing_ok=True)
+    for path in (folder / "book").glob("*.md"):  # the sample has one chapter: all links to chapters lead there
+        text = re.sub(r"\]\([\w/]+\.ipynb(#[\w.-]+)?\)", "](code/02_vae.ipynb)", path.read_text(encoding="utf-8"))
+        path.write_text(text, encoding="utf-8")
     (folder / "book" / "code").mkdir(exist_ok=True)
     nbformat.write(chapter(extra), folder / "book" / "code" / "02_vae.ipynb")
     (folder / "_build").mkdir()

@@ -22,6 +22,9 @@ const STYLE = `
 .playground label { display: grid; grid-template-columns: 1fr auto; column-gap: .5rem; font-size: 13px; color: var(--soft); margin: 0; }
 .playground output { font-variant-numeric: tabular-nums; color: var(--ink); }
 .playground input[type=range] { grid-column: 1 / -1; width: 100%; min-height: 24px; margin: 0; accent-color: var(--latent); }
+.playground select { grid-column: 1 / -1; font: inherit; font-size: 14px; color: var(--ink); background: var(--panel);
+  border: 1px solid var(--line); border-radius: 6px; min-height: 32px; width: 100%; padding: 0 .4rem; }
+.playground .buttons { display: flex; flex-wrap: wrap; gap: .5rem; }
 .playground button { font: inherit; font-size: 13px; color: var(--ink); background: var(--panel); cursor: pointer;
   border: 1px solid var(--line); border-radius: 6px; min-height: 32px; padding: 0 .8rem; justify-self: start; align-self: start; }
 .playground button:hover { border-color: var(--soft); }
@@ -86,17 +89,68 @@ export const colour = (root, name) => getComputedStyle(root).getPropertyValue(`-
 export const figure = (x, digits = 1) => (Math.abs(x) < 0.5 * 10 ** -digits ? 0 : x).toFixed(digits).replace("-", "−");
 
 /** A labelled range input with its value and unit; `slider.show(x)` moves it without calling `change`. */
-export function slider({ label, unit, min, max, step, change }) {
+export function slider({ label, unit, min, max, step, change, digits = 1 }) {
   const input = h("input", { type: "range", min, max, step });
   const value = h("output");
   const row = h("label", {}, h("span", {}, label), value, input);
   const show = (x) => {
     input.value = x;
-    value.textContent = `${figure(x)} ${unit.short}`;
-    input.setAttribute("aria-valuetext", `${figure(x)} ${unit.long}`);
+    value.textContent = `${figure(x, digits)} ${unit.short}`;
+    input.setAttribute("aria-valuetext", `${figure(x, digits)} ${unit.long}`);
   };
   input.addEventListener("input", () => change(Number(input.value)));
   return { row, input, show };
+}
+
+/** A labelled list to choose from, `options` as [[value, text], …]; `choice.show(value)` chooses silently. */
+export function choice({ label, options, change }) {
+  const input = h("select", {}, ...options.map(([value, text]) => h("option", { value }, text)));
+  input.addEventListener("change", () => change(input.value));
+  return { row: h("label", {}, h("span", {}, label), input), input, show: (value) => (input.value = value) };
+}
+
+/** A canvas that answers to the pointer and to the arrow keys: `range` is [x, y], for −x … x across and −y … y up.
+ *
+ * `pointed(x, y, down)` hears each place, `down` at the beginning of a stroke; `ended()` the end of one; `entered()`
+ * the Enter key and the space bar. `show(x, y, text)` tells the keyboard where it is, and a screen reader `text`. */
+export function plane({ label, unit, range, step = 0.1, pointed, ended = () => {}, entered = () => {} }) {
+  let place = [0, 0];
+  const canvas = h("canvas", { "aria-hidden": "true" });
+  const inputs = ["left and right", "down and up"].map((way, k) => {
+    const input = h("input", { type: "range", min: -range[k], max: range[k], step, "aria-label": `${label}, ${way}` });
+    const moved = (...to) => pointed(...to.map((v, i) => Math.max(-range[i], Math.min(range[i], v))), false);
+    input.addEventListener("input", () => moved(...place.map((v, i) => (i === k ? Number(input.value) : v))));
+    input.addEventListener("keydown", (event) => {
+      const by = event.shiftKey ? 5 * step : step;
+      const [dx, dy] = { ArrowLeft: [-by, 0], ArrowRight: [by, 0], ArrowUp: [0, by], ArrowDown: [0, -by] }[event.key] ?? [];
+      if (dx !== undefined) moved(place[0] + dx, place[1] + dy);
+      else if (event.key === "Enter" || event.key === " ") entered();
+      else return;
+      event.preventDefault();
+    });
+    return input;
+  });
+  const at = (event, down) => {
+    const box = canvas.getBoundingClientRect();
+    const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    pointed(...[2 * x - 1, 1 - 2 * y].map((v, i) => Math.max(-1, Math.min(1, v)) * range[i]), down);
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    inputs[0].focus({ preventScroll: true });
+    event.preventDefault();
+    at(event, true);
+  });
+  canvas.addEventListener("pointermove", (event) => canvas.hasPointerCapture(event.pointerId) && at(event, false));
+  canvas.addEventListener("lostpointercapture", ended);
+  const show = (x, y, text) => {
+    place = [x, y];
+    inputs.forEach((input, k) => {
+      input.value = place[k];
+      input.setAttribute("aria-valuetext", text ?? `${figure(place[k])} ${unit}`);
+    });
+  };
+  return { el: h("div", { class: "plane", role: "group", "aria-label": label }, canvas, ...inputs), canvas, show };
 }
 
 /** A visible line that a screen reader reads once the reader pauses; not at every step of a drag. */

@@ -1,8 +1,8 @@
 """How a playground reaches the page: ``show`` (an output of the notebook), ``live`` (a widget), and the book's files.
 
 A playground is one ES module beside this file, with anywidget's contract ``render({ model, el })``. It may import
-from ``./runtime.js`` and ``./controls.js``. A classic script can import nothing, and ``import`` fails on ``file://``
-and in Colab's output frame, so the files are joined here into one text without imports.
+from the other files there (``./runtime.js``, ``./controls.js``, …). A classic script can import nothing, and
+``import`` fails on ``file://`` and in Colab's output frame, so the files are joined here into one text without imports.
 """
 
 from __future__ import annotations
@@ -19,17 +19,26 @@ from pathlib import Path
 
 MIME = "application/vnd.book.playground+json"
 HERE = Path(__file__).parent
-SHARED = ("functions", "runtime", "controls")
-MODULES = sorted(path.stem for path in HERE.glob("*.js") if path.stem not in (*SHARED, "mount"))
+MODULES = sorted(path.stem for path in HERE.glob("*.js") if "\nexport default " in path.read_text(encoding="utf-8"))
+IMPORT = re.compile(r'^import [^;]*"\./(\w+)\.js";\n', flags=re.M)
 
 
 @functools.cache
 def joined(module: str) -> str:
-    """The shared files and the module as one script without imports; it ends by ``export default { … };``."""
+    """The module behind the files that it imports, as one script; it ends by ``export default { … };``."""
     if module not in MODULES:
         raise ValueError(f"no playground is called {module!r}: there are {', '.join(MODULES)}")
-    parts = [(HERE / f"{name}.js").read_text(encoding="utf-8") for name in (*SHARED, module)]
-    text = "\n".join(re.sub(r"^import .*?;\n", "", part, flags=re.M | re.S) for part in parts)
+    parts: dict[str, str] = {}
+
+    def add(name: str) -> None:
+        text = (HERE / f"{name}.js").read_text(encoding="utf-8")
+        for other in IMPORT.findall(text):
+            if other not in parts:
+                add(other)
+        parts[name] = IMPORT.sub("", text)
+
+    add(module)
+    text = "\n".join(parts.values())
     return re.sub(r"^export (?=const|function|class)", "", text, flags=re.M)
 
 
