@@ -32,6 +32,12 @@ const STYLE = `
 .playground .plane { position: relative; border-radius: 6px; }
 .playground .plane canvas { touch-action: none; cursor: crosshair; }
 .playground .plane input { position: absolute; inset: auto 0 0 0; opacity: 0; pointer-events: none; height: 1px; min-height: 0; }
+.playground select { font: inherit; font-size: 13px; color: var(--ink); background: var(--panel); border: 1px solid var(--line);
+  border-radius: 6px; min-height: 32px; padding: 0 .4rem; max-width: 100%; }
+.playground .values { display: grid; grid-template-columns: 1fr auto; gap: .15rem .75rem; font-size: 13px; margin: 0; }
+.playground .values span { color: var(--soft); }
+.playground .values output { text-align: right; }
+.playground .values > .chosen { color: var(--ink); font-weight: 600; }
 .playground .readout { margin-top: .75rem; font-size: 13px; color: var(--soft); min-height: 2.9em; }
 @media (forced-colors: active) { .playground button { border-color: ButtonText; } }
 `;
@@ -187,6 +193,74 @@ export function whenSeen(el, work) {
     cancelAnimationFrame(frame);
   };
   return { soon, stop };
+}
+
+/**
+ * Axes for lines over one variable, drawn anew on `canvas`: `x` and `y` are [from, to], ticks `step` apart stand below.
+ * Returns `at` (data → pixels), `from` (a pointer event → data), `line`, `area` (to the zero line) and `mark` (a handle).
+ */
+export function chart(canvas, root, { x, y, height, step = 1, label = "" }) {
+  const width = canvas.parentElement.clientWidth || 300;
+  const context = sharp(canvas, width, height);
+  const floor = height - 34;
+  const at = (u, v) => [((u - x[0]) / (x[1] - x[0])) * width, 8 + (floor - 8) * (1 - (v - y[0]) / (y[1] - y[0]))];
+  context.fillStyle = colour(root, "panel");
+  context.fillRect(0, 0, width, floor);
+  context.font = "12px system-ui, sans-serif";
+  context.textAlign = "center";
+  context.fillStyle = colour(root, "soft");
+  for (let u = Math.ceil(x[0] / step) * step; u <= x[1] + 1e-9; u += step) {
+    const [left] = at(u, 0);
+    if (left > 12 && left < width - 12) context.fillText(figure(u, step < 1 ? 1 : 0), left, floor + 14);
+    context.fillRect(left, floor, 1, 3);
+  }
+  context.fillText(label, width / 2, floor + 29);
+  context.fillRect(0, at(0, Math.max(y[0], 0))[1], width, 1);
+  const path = (us, vs) => {
+    context.beginPath();
+    us.forEach((u, i) => context.lineTo(...at(u, Math.max(y[0] - 1, Math.min(y[1] + 1, vs[i])))));
+  };
+  const clipped = (draw) => {
+    context.save();
+    context.beginPath();
+    context.rect(0, 0, width, floor);
+    context.clip();
+    draw();
+    context.restore();
+  };
+  const line = (us, vs, name, { dash = [], wide = 2 } = {}) =>
+    clipped(() => {
+      context.strokeStyle = colour(root, name);
+      context.lineWidth = wide;
+      context.setLineDash(dash);
+      path(us, vs);
+      context.stroke();
+    });
+  const area = (us, vs, name, opacity = 0.25) =>
+    clipped(() => {
+      context.globalAlpha = opacity;
+      context.fillStyle = colour(root, name);
+      path(us, vs);
+      context.lineTo(...at(us.at(-1), 0));
+      context.lineTo(...at(us[0], 0));
+      context.fill();
+    });
+  const mark = (u, v, name) => {
+    const [left, top] = at(u, v);
+    context.beginPath();
+    context.arc(left, top, 8, 0, 2 * Math.PI);
+    context.fillStyle = colour(root, name);
+    context.fill();
+    context.lineWidth = 2;
+    context.strokeStyle = colour(root, "ground");
+    context.stroke();
+  };
+  const from = (event) => {
+    const box = canvas.getBoundingClientRect();
+    const [across, down] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    return [x[0] + across * (x[1] - x[0]), y[0] + (1 - (down * height - 8) / (floor - 8)) * (y[1] - y[0])];
+  };
+  return { context, at, from, line, area, mark };
 }
 
 /** The canvas's drawing context in CSS pixels, sharp on every screen. */
