@@ -50,6 +50,25 @@ export function h(tag, attributes = {}, ...children) {
   return el;
 }
 
+/** An SVG element with attributes and children, as `h` makes HTML. */
+export function svg(tag, attributes = {}, ...children) {
+  const el = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) el.setAttribute(name, value);
+  el.append(...children);
+  return el;
+}
+
+/** Calls `act` when the pointer lets go over an SVG element or a key presses it; a finger that scrolls does neither. */
+export function pressable(el, act) {
+  el.addEventListener("pointerup", act);
+  el.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    act(event);
+  });
+  el.addEventListener("click", (event) => event.detail === 0 && act(event)); // a screen reader's
+}
+
 /** The playground's root inside `el`: style, theme, and the one line that says what to try. */
 export function frame(el, title, advice) {
   const root = h("section", { class: "playground", "aria-label": title }, h("style", {}, STYLE));
