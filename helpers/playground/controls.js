@@ -115,7 +115,8 @@ export const figure = (x, digits = 1) => (Math.abs(x) < 0.5 * 10 ** -digits ? 0 
 
 /** A labelled range input with its value and unit; `slider.show(x)` moves it without calling `change`. */
 export function slider({ label, unit, min, max, step, change, digits = 1 }) {
-  const input = h("input", { type: "range", min, max, step });
+  // A label names the first control in it, which is the output: so the input is named by itself
+  const input = h("input", { type: "range", min, max, step, "aria-label": label });
   const value = h("output");
   const row = h("label", {}, h("span", {}, label), value, input);
   const show = (x) => {
@@ -290,4 +291,50 @@ export function sharp(canvas, width, height) {
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
   return context;
+}
+
+/**
+ * A square canvas to point into: `press([x, y], event)` at a pointer's press or Enter, `drag([x, y])` while one moves.
+ * The arrow keys move `cursor`, in −range … range, from 0.2 to 1 a step; `changed` is called when it moves or shows.
+ */
+export function pointing({ label, hint, range, press, drag, changed }) {
+  const map = h("canvas", { "aria-hidden": "true" });
+  const inputs = ["left and right", "down and up"].map((way) =>
+    h("input", { type: "range", min: -range, max: range, step: 0.1, "aria-label": `Cursor, ${way}; ${hint}` }),
+  );
+  const plane = h("div", { class: "plane", role: "group", "aria-label": label }, map, ...inputs);
+  const made = { plane, map, cursor: [0, 0], get shown() { return plane.contains(document.activeElement); } };
+  const go = (point) => {
+    made.cursor = point.map((v) => Math.max(-range, Math.min(range, v)));
+    inputs.forEach((input, axis) => {
+      input.value = made.cursor[axis];
+      input.setAttribute("aria-valuetext", `cursor at ${made.cursor.map((v) => figure(v)).join(", ")}`);
+    });
+    changed();
+    return made.cursor;
+  };
+  const place = ({ clientX, clientY }) => {
+    const box = map.getBoundingClientRect();
+    return go([((2 * (clientX - box.left)) / box.width - 1) * range, (1 - (2 * (clientY - box.top)) / box.height) * range]);
+  };
+  inputs.forEach((input, axis) => {
+    input.addEventListener("input", () => go(made.cursor.map((v, i) => (i === axis ? Number(input.value) : v))));
+    input.addEventListener("keydown", (event) => {
+      const size = event.shiftKey ? 1 : 0.2;
+      const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [];
+      if (event.key === "Enter" || event.key === " ") press([...made.cursor], event);
+      else if (dx === undefined) return;
+      else go([made.cursor[0] + dx * size, made.cursor[1] + dy * size]);
+      event.preventDefault();
+    });
+  });
+  map.addEventListener("pointerdown", (event) => {
+    map.setPointerCapture(event.pointerId);
+    inputs[0].focus({ preventScroll: true });
+    event.preventDefault();
+    press(place(event), event);
+  });
+  map.addEventListener("pointermove", (event) => map.hasPointerCapture(event.pointerId) && drag(place(event)));
+  for (const event of ["focusin", "focusout"]) plane.addEventListener(event, () => changed());
+  return made;
 }
