@@ -1,0 +1,1 @@
+"""Models of p(y given x): they classify, and generate nothing."""
