@@ -20,13 +20,13 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.gain.shape, self.gain, self.eps)
 
 
-def turns(start: int, length: int, size: int, like: Tensor, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
+def turns(start: int | Tensor, length: int, size: int, like: Tensor, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
     """Cosines and signed sines, (length, size) each, that :func:`rotate` takes for positions from ``start``.
 
     Pair i of ``size / 2`` turns at position t by the angle t · base^(−2i/size). On device and dtype of ``like``.
     """
     half = size // 2
-    t = torch.arange(start, start + length, device=like.device, dtype=torch.float32)
+    t = torch.arange(length, device=like.device, dtype=torch.float32) + start
     angle = t[:, None] * base ** (-torch.arange(half, device=like.device, dtype=torch.float32) / half)
     sin = angle.sin()
     return angle.cos().repeat(1, 2).to(like.dtype), torch.cat([-sin, sin], 1).to(like.dtype)

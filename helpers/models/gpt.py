@@ -6,6 +6,8 @@ With ``positions="learned", norm="layer", activation="gelu", bias=True, qk_norm=
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +17,20 @@ from helpers.layers.attention import Cache, CausalSelfAttention, RMSNorm, turns
 from helpers.models.base import GenerativeModel
 from helpers.models.checks import check_sequences, whole_number
 from helpers.models.muon import Muon
+
+
+class SquaredReLU(torch.autograd.Function):
+    """max(x, 0)², So et al. (2021), "Primer". Its derivative takes one pass here; autograd would take three."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        positive = x.relu()
+        ctx.save_for_backward(positive)
+        return positive * positive
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return (gradient * ctx.saved_tensors[0]).mul_(2)
 
 
 class MLP(nn.Module):
@@ -27,9 +43,9 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.up(x)
-        # So et al. (2021), "Primer": the square of a ReLU. GPT-2's GELU is the tanh approximation.
-        h = F.relu(h).square() if self.activation == "relu2" else F.gelu(h, approximate="tanh")
-        return self.down(h)
+        if self.activation == "gelu":
+            return self.down(F.gelu(h, approximate="tanh"))  # as GPT-2 does
+        return self.down(SquaredReLU.apply(h) if h.requires_grad else F.relu(h).square())
 
 
 class Block(nn.Module):
@@ -64,7 +80,7 @@ class GPT(GenerativeModel):
     """
 
     recipe = dict(
-        batch_size=8, learning_rate=0.04, schedule="linear", warmup=0.02, weight_decay=0.0, validate_every=500
+        batch_size=8, learning_rate=0.03, schedule="linear", warmup=0.02, weight_decay=0.0, validate_every=500
     )
 
     def __init__(
@@ -72,7 +88,7 @@ class GPT(GenerativeModel):
         levels: int,
         ends: bool = False,
         length: int = 128,
-        layers: int = 3,
+        layers: int = 2,
         heads: int = 4,
         width: int = 128,
         positions: str = "rotary",
@@ -80,7 +96,7 @@ class GPT(GenerativeModel):
         activation: str = "relu2",
         bias: bool = False,
         qk_norm: bool = True,
-        recent: int = 4,
+        recent: int = 6,
     ):
         super().__init__()
         for name, value in dict(levels=levels, length=length, layers=layers, heads=heads, width=width).items():
@@ -164,8 +180,41 @@ class GPT(GenerativeModel):
         """For rotary positions: how far the queries and keys of ``tokens`` turn, the same in all layers."""
         if self.position is not None:
             return None
-        width, heads = self.config["width"], self.config["heads"]
-        return turns(past.layers[0].used if past else 0, tokens.shape[1], width // heads, self.embedding.weight)
+        start, new = past.layers[0].used if past else 0, tokens.shape[1]
+        size = self.config["width"] // self.config["heads"]
+        if past is None:
+            return turns(0, new, size, self.embedding.weight)
+        if past.turn is None:
+            past.turn = turns(0, self.context, size, self.embedding.weight)
+        return past.turn[0][start : start + new], past.turn[1][start : start + new]
+
+    def step(self, window: Tensor, at: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One symbol of cached decoding as a function of tensors of fixed shape, which a playground can export.
+
+        ``window`` (recent,): the last symbols read, the newest last (begin symbols before the first); ``at`` (1,): how
+        many were read before it, less than the S slots of the cache; ``keys``, ``values`` (layers, heads, S, D), whose
+        first ``at`` slots are filled. Returns the logits (symbols,), and key and value (layers, heads, 1, D) for slot
+        ``at``.
+        """
+        x = self.embedding(window[-1:])[None]  # (1, 1, width)
+        for i, table in enumerate(self.before, 1):
+            x = x + table(window[-1 - i : len(window) - i])
+        if self.position is not None:
+            x = x + self.position(at.long())
+        x, turn = self.norm0(x), None
+        if self.position is None:
+            turn = turns(at, 1, keys.shape[-1], keys)
+        empty, made = torch.arange(keys.shape[2], device=at.device) >= at, []
+        for block, past_k, past_v in zip(self.blocks, keys, values, strict=True):
+            q, k, v = (a[0] for a in block.attention._queries_keys_values(block.norm1(x), turn))  # (heads, 1, D)
+            score = torch.cat([(q @ past_k.mT).masked_fill(empty, -math.inf), (q * k).sum(-1, keepdim=True)], -1)
+            p = (score / math.sqrt(q.shape[-1])).softmax(-1)
+            y = p[..., :-1] @ past_v + p[..., -1:] * v
+            x = x + block.attention.out(y.transpose(0, 1).flatten(1)[None])
+            x = x + block.mlp(block.norm2(x))
+            made.append((k, v))
+        logits = self.norm(x)[0, 0] @ self.embedding.weight[: self.symbols].T
+        return logits, torch.stack([k for k, _ in made]), torch.stack([v for _, v in made])
 
     @torch.no_grad()
     def attention(self, x: Tensor) -> Tensor:
@@ -281,6 +330,7 @@ class Past:
 
     def __init__(self, model: GPT):
         self.layers, self.tokens = [Cache(model.context) for _ in model.blocks], None
+        self.turn = None  # how far each position turns, computed once
 
 
 def _no_condition(condition: Tensor | None) -> None:

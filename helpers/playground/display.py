@@ -69,10 +69,11 @@ def png(still) -> str:
 
 
 def first_state(graphs: dict, state: dict | None) -> dict:
-    """What Python and page share: each input of the first graph, at zero and without batch, then ``state``."""
+    """What Python and page share: ``state``, or each input of the first graph, at zero and without batch."""
+    if state is not None:
+        return dict(state)
     inputs = next(iter(graphs.values()))["inputs"] if graphs else []
-    zeros = {i["name"]: nested_zeros([d for d in i["shape"] if isinstance(d, int)]) for i in inputs}
-    return zeros | (state or {})
+    return {i["name"]: nested_zeros([d for d in i["shape"] if isinstance(d, int)]) for i in inputs}
 
 
 def nested_zeros(shape: list[int]):
