@@ -106,6 +106,13 @@ class GenerativeModel(nn.Module):
         optimizers[0].step()
         return {"loss": loss.detach()}
 
+    def terms(self, x: Tensor) -> float:
+        """How many terms the loss of ``x`` is the mean of: by these, losses of parts of a batch are averaged.
+
+        Examples, unless a family says otherwise (symbols).
+        """
+        return len(x)
+
     def sample(self, n: int, condition: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} does not sample")
 

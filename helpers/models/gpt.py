@@ -245,6 +245,9 @@ class GPT(GenerativeModel):
         tokens, targets = self._framed(x)
         return F.cross_entropy(self(tokens).flatten(0, 1), targets.flatten(), ignore_index=-1)
 
+    def terms(self, x: Tensor) -> float:
+        return int((x >= 0).sum()) + self.ends * len(x)
+
     def _framed(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What is read, (B, L), and what is to be predicted after each symbol, (B, L), padded with -1."""
         x = check_sequences(x, self.levels).to(self.device)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from helpers.training import files, runs
+from helpers.training import files, runs, workers
 from helpers.training.runs import CHECKPOINT, METRICS, SAMPLES, SETTINGS, STATE
 
 DESCRIPTION = """Train a family of generative model on your own data.
@@ -33,6 +33,13 @@ FOLDER receives
                   estimate) and number of examples; parameters, seconds, steps, seed
   settings.json   all that the result depends on
 Training that was interrupted leaves training.pt; the same line with --resume continues it, to the same result.
+
+On several processors, GPUs or machines: the same line after torchrun instead of python. Each batch is shared among
+the workers. --resume may have another number of them, and begins where there is nothing to continue: with it, a
+worker that is lost and started again costs the steps since the last checkpoint.
+
+  torchrun --nproc-per-node 2 --max-restarts 3 -m helpers.training NAME --data FILE --out FOLDER --resume
+  torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m helpers.training …
 """
 
 EXAMPLES = """examples:
@@ -56,7 +63,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if arguments[:1] == ["evaluate"]:
             return _evaluate(_evaluate_parser().parse_args(arguments[1:]))
-        return _train(_train_parser(help="--help" in arguments or "-h" in arguments).parse_args(arguments))
+        args = _train_parser(help="--help" in arguments or "-h" in arguments).parse_args(arguments)
+        args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if args.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("--device cuda: torch finds no GPU here")
+        with workers.connected(args.device):
+            return _train(args)
     except (ValueError, OSError) as error:
         return _complain(str(error), 2)
     except FloatingPointError as error:
@@ -66,7 +78,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    who = f" (worker {workers.rank()})" if workers.rank() else ""
+    if not who or code == 2:  # the others speak of what may be theirs alone: the files they read
+        print(f"error{who}: " + " ".join(message.split()), file=sys.stderr)
+    if who:
+        time.sleep(2)  # for the first one to tidy up: when this one ends, torchrun ends all
     return code
 
 
@@ -108,6 +124,13 @@ def _train_parser(help: bool = False) -> argparse.ArgumentParser:
     parser.add_argument("--levels", type=_positive(int), help="number of values of a pixel (default: largest + 1)")
     parser.add_argument("--seed", type=_whole, default=0, help="of weights, batches and samples (default 0)")
     parser.add_argument("--threads", type=_positive(int), help="of the processor (default: torch's choice)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: the GPU if there is one")
+    parser.add_argument(
+        "--accumulate",
+        type=_positive(int),
+        default=1,
+        help="work each batch off in so many parts, where memory is short (default 1)",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -147,8 +170,9 @@ def _train(args: argparse.Namespace) -> int:
         family=args.name, data_sha256=files.sha256(args.data), split=args.split, fractions=list(args.fractions),
         examples=args.examples, length=args.length, levels=task.train.levels, seed=args.seed, set=dict(args.set),
     )  # fmt: skip
-    stored = _stored(out, args, wanted)
-    made = _make_folder(out)
+    stored, made = workers.first(lambda: (_stored(out, args, wanted), _make_folder(out)))
+    if (workers.first(lambda: wanted)) != wanted:
+        raise ValueError(f"{args.data} is not what the first worker reads")
     try:
         model = task.build(args.seed)
         if stored is None:
@@ -169,18 +193,20 @@ def _train(args: argparse.Namespace) -> int:
             stored = dict(
                 **wanted, steps=steps, seconds=seconds, calibration_seconds=calibration if seconds else 0.0,
                 threads=torch.get_num_threads(), data=str(args.data), torch=str(torch.__version__),
+                device=args.device, workers=workers.size(), accumulate=args.accumulate,
             )  # fmt: skip
-            for name in (METRICS, CHECKPOINT, STATE, *SAMPLES):  # of a run that is being replaced
-                (out / name).unlink(missing_ok=True)
-            runs.write_json(out / SETTINGS, stored)
+            workers.first(lambda: _begin(out, stored))
         else:
             torch.set_num_threads(stored["threads"])
             _say(f"continuing {out}: {stored['steps']:,} steps in all")
         history = task.fit(model, steps=stored["steps"], seed=args.seed, checkpoint=out / STATE)
         if history.stopped == "interrupted":
             raise KeyboardInterrupt
-        _finish(out, task, model, history, stored)
+        if workers.rank() == 0:
+            _finish(out, task, model, history, stored)
     except BaseException as error:
+        if workers.rank():
+            raise
         if isinstance(error, KeyboardInterrupt) and (out / STATE).exists():
             return _complain(
                 f"interrupted; {out / STATE} holds the training, the same line with --resume continues", 130
@@ -195,6 +221,13 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
+def _begin(out: Path, settings: dict) -> None:
+    """Remove what is left of a run that is being replaced, and write the new one's settings."""
+    for name in (METRICS, CHECKPOINT, STATE, *SAMPLES):
+        (out / name).unlink(missing_ok=True)
+    runs.write_json(out / SETTINGS, settings)
+
+
 def _finish(out: Path, task: runs.Task, model, history, settings: dict) -> None:
     """Write the results; metrics.json, the sign of a finished run, last."""
     seed, length = settings["seed"], task.length
@@ -207,6 +240,7 @@ def _finish(out: Path, task: runs.Task, model, history, settings: dict) -> None:
         steps=history.steps,
         seed=seed,
         threads=settings["threads"],
+        workers=workers.size(),
     )
     if history.validation and {**{"keep_best": True}, **task.recipe}["keep_best"]:
         metrics["best_step"] = history.best[0]
@@ -251,8 +285,9 @@ def _task(args: argparse.Namespace) -> runs.Task:
         raise ValueError(f"the training part has {len(parts[0])} characters, fewer than --length {args.length}")
     keys = runs.recipe_keys()
     recipe = {k: v for k, v in kind.recipe.items() if k != "steps"} | {k: v for k, v in args.set if k in keys}
+    recipe["accumulate"] = args.accumulate
     options = {k: v for k, v in args.set if k not in keys}
-    task = runs.Task(args.name, options, recipe, args.length, *parts)
+    task = runs.Task(args.name, options, recipe, args.length, *parts, device=args.device)
     try:
         task.rehearse(task.build(args.seed))
     except (TypeError, NotImplementedError) as error:
@@ -300,7 +335,8 @@ def _make_folder(out: Path) -> list[Path]:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    if workers.rank() == 0:
+        print(text, flush=True)
 
 
 def _positive(kind: type):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import time
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from helpers.models.base import GenerativeModel
+from helpers.training import workers
 from helpers.training.parts import (
     Average,
     Batches,
@@ -66,6 +68,7 @@ def fit(
     weight_decay: float = 0.0,
     clip: float | None = None,
     ema: float = 0.0,
+    accumulate: int = 1,
     validate_every: int | None = None,
     keep_best: bool = True,
     patience: int | None = None,
@@ -90,12 +93,18 @@ def fit(
         clip: largest norm of the gradient, for each optimizer.
         ema: decay of the exponential moving average of the weights (0: none). It warms up as (1+step)/(10+step).
             Validation, callback and the trained model see the averaged weights.
+        accumulate: microbatches in which a batch is worked off, to save memory: the same gradient, up to rounding.
         seed: of torch's global generator, from which all randomness follows; None leaves it as it is.
         checkpoint: file that holds the whole state of the training, written (atomically) every
             ``checkpoint_seconds`` seconds and at the end. If it exists, training continues from it, and ends with the
             same bits as if it had never been interrupted (on a CPU, with the same number of threads).
         callback: called as ``callback(step, model)`` after each step, with the model in evaluation mode; randomness
             that it uses does not change the training.
+
+    Under ``torchrun`` (inside :func:`helpers.training.workers.connected`) all workers make the steps of one together:
+    each takes its share of every batch, gradients and logs are averaged, and the checkpoint, which the first worker
+    reads and writes, suits any number of workers. Randomness in the loss differs between workers. Only the first
+    validates, calls ``callback`` and shows progress.
 
     On Ctrl-C the current step is finished, the model gets the weights that it would have had at the end (average,
     best) and the history says ``stopped="interrupted"``; a second Ctrl-C stops at once.
@@ -104,25 +113,32 @@ def fit(
         ValueError: an argument out of range, or a checkpoint of another training.
         FloatingPointError: the loss became infinite or not a number; says at which step.
     """
+    workers.refuse(model)
     if hasattr(model, "fit"):  # not learnt by gradient
         start = time.perf_counter()
         model.fit(*pair(train))
         return History(seconds=time.perf_counter() - start)
     _check(steps, batch_size, learning_rate, schedule, warmup, weight_decay, clip, ema, validate_every, patience)
+    _whole("accumulate", accumulate, 1)
     steps = min(steps, int(os.environ.get("MAX_STEPS", steps)))
     if seed is not None:
         torch.manual_seed(seed)
     validate_every = validate_every or max(1, steps // 40)
     device = model.device
+    workers.begin_alike(model)
     batches = Batches(train, batch_size, device)
+    if batches.batch_size < workers.size() * accumulate:
+        parts = f"{workers.size()} workers with {accumulate} microbatches each"
+        raise ValueError(f"a batch of {batches.batch_size} is too small for {parts}")
     validation = None if validation is None else move(validation, device)
     optimizers = model.optimizers(learning_rate, weight_decay)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
-        # Before each update; where several processes train one model, their gradients are averaged here too.
         if clip is not None:
             optimizer.register_step_pre_hook(lambda optimizer, *_: clip_gradients(optimizer, clip))
+    if together := workers.size() > 1 or accumulate > 1:
+        optimizers = [workers.Together(optimizer) for optimizer in optimizers]
     average = Average(model, ema) if ema else None
     best: dict[str, Tensor] | None = None
     history, pending = History(), []
@@ -132,8 +148,9 @@ def fit(
         patience=patience, train=batches.fingerprint, validation=validation and fingerprint(validation),
     )  # fmt: skip
 
-    if checkpoint is not None and Path(checkpoint).exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    stored = checkpoint and workers.first(lambda: Path(checkpoint).read_bytes() if Path(checkpoint).exists() else None)
+    if stored:
+        state = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
         check_same(arguments, state["arguments"], checkpoint)
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
@@ -145,6 +162,8 @@ def fit(
         set_random_state(state["random"], device)
 
     def save() -> None:
+        if workers.rank():
+            return
         history.seconds = seconds_before + time.perf_counter() - began
         save_atomically(
             checkpoint,
@@ -156,7 +175,15 @@ def fit(
         )  # fmt: skip
 
     def drain() -> None:
-        """Bring the logged scalars to the CPU, and stop if one of them is not finite."""
+        """Bring the logged scalars to the CPU, and stop if one of them is not finite. Agree on whether to go on."""
+        nonlocal asked
+        asked = interrupt.asked
+        if together and pending:
+            flat = torch.stack([*(value for logs in pending for value in logs.values()), pending[0]["terms"] * asked])
+            *sums, asked = workers.total(flat).tolist()
+            for i, logs in enumerate(pending):
+                *values, terms = (sums.pop(0) for _ in logs)
+                pending[i] = {name: value / terms for name, value in zip(logs, values, strict=False)}
         for offset, logs in enumerate(pending):
             for name, value in logs.items():
                 value = float(value)
@@ -177,14 +204,20 @@ def fit(
     drain_every = 1 if device.type == "cpu" else 50  # looking at a number makes the CPU wait for the accelerator
     history.stopped = "steps"
     model.train()
-    bar = Progress(steps, history.steps, progress)
+    asked, bar = False, Progress(steps, history.steps, progress and workers.rank() == 0)
     with DeferredInterrupt() as interrupt:
         while history.steps < steps and not _out_of_patience(history, patience):
             factor = learning_rate_factor(history.steps, steps, schedule, warmup)
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = group["initial_lr"] * factor
-            pending.append(model.training_step(batches.next(), optimizers))
+            batch = batches.next(workers.rank(), workers.size())
+            if together:
+                with workers.own_noise(device):
+                    pending.append(workers.step(model, batch, optimizers, accumulate))
+                workers.copy_tensors(model.buffers())
+            else:
+                pending.append(model.training_step(batch, optimizers))
             history.steps += 1
             if len(pending) >= drain_every or history.steps == steps:
                 drain()
@@ -192,19 +225,20 @@ def fit(
                 average.update(history.steps)
             if validation is not None and (history.steps % validate_every == 0 or history.steps == steps):
                 with evaluating(model, average):
-                    value = validation_loss(model, validation, max(batch_size, 512))
+                    value = workers.first(lambda: validation_loss(model, validation, max(batch_size, 512)))
                     history.validation.append((history.steps, value))
                     if keep_best and history.best[0] == history.steps:
                         best = {k: v.detach().clone() for k, v in model.state_dict().items()}
-            if callback is not None:
+            if callback is not None and workers.rank() == 0:
                 with evaluating(model, average):
                     callback(history.steps, model)
             bar.update(history.steps, text)
-            if checkpoint is not None and time.perf_counter() - saved_at >= checkpoint_seconds:
+            alone = not (together and pending)  # a drain is for all workers at once, and each has its own clock
+            if checkpoint is not None and alone and time.perf_counter() - saved_at >= checkpoint_seconds:
                 drain()
                 save()
                 saved_at = time.perf_counter()
-            if interrupt.asked:
+            if asked or (interrupt.asked and not together):
                 history.stopped = "interrupted"
                 break
         drain()
@@ -220,7 +254,7 @@ def fit(
     if best is not None:
         model.load_state_dict(best)
     model.eval()
-    if history.stopped == "interrupted" and progress:
+    if history.stopped == "interrupted" and progress and workers.rank() == 0:
         which = f"best, of step {history.best[0]}" if best else "averaged" if average else "last"
         print(f"Stopped after step {history.steps} of {steps}; the model has its {which} weights.")
     return history
@@ -253,17 +287,18 @@ def _out_of_patience(history: History, patience: int | None) -> bool:
     return sum(step > history.best[0] for step, _ in history.validation) >= patience
 
 
-def _check(steps, batch_size, learning_rate, schedule, warmup, weight_decay, clip, ema, validate_every, patience):
-    def whole(name: str, value, least: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} is a whole number from {least}, not {value!r}")
+def _whole(name: str, value, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} is a whole number from {least}, not {value!r}")
 
+
+def _check(steps, batch_size, learning_rate, schedule, warmup, weight_decay, clip, ema, validate_every, patience):
     def number(name: str, value, right: Callable[[float], bool], wanted: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not right(value):
             raise ValueError(f"{name} is {wanted}, not {value!r}")
 
-    whole("steps", steps, 0)
-    whole("batch_size", batch_size, 1)
+    _whole("steps", steps, 0)
+    _whole("batch_size", batch_size, 1)
     number("learning_rate", learning_rate, lambda v: 0 < v < math.inf, "a positive number")
     number("warmup", warmup, lambda v: 0 <= v < 1, "a share of the steps, 0 <= warmup < 1")
     number("weight_decay", weight_decay, lambda v: 0 <= v < math.inf, "a number from 0")
@@ -271,8 +306,8 @@ def _check(steps, batch_size, learning_rate, schedule, warmup, weight_decay, cli
     if clip is not None:
         number("clip", clip, lambda v: v > 0, "a positive norm or None")
     if validate_every is not None:
-        whole("validate_every", validate_every, 1)
+        _whole("validate_every", validate_every, 1)
     if patience is not None:
-        whole("patience", patience, 1)
+        _whole("patience", patience, 1)
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule is one of {', '.join(SCHEDULES)}, not {schedule!r}")

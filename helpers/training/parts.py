@@ -47,13 +47,16 @@ class Batches:
             self.batch_size = min(batch_size, len(self.x))
             self.fingerprint = fingerprint((self.x, self.condition))
 
-    def next(self) -> tuple[Tensor, Tensor | None]:
+    def next(self, rank: int = 0, workers: int = 1) -> tuple[Tensor, Tensor | None]:
+        """The next batch, or of several workers' one batch the share of the worker ``rank``."""
+        share = slice(rank * self.batch_size // workers, (rank + 1) * self.batch_size // workers)
         if self.draw is not None:
-            return move(self.draw(self.batch_size, self.generator), self.device)
+            x, condition = move(self.draw(self.batch_size, self.generator), self.device)
+            return x[share], None if condition is None else condition[share]
         if self.position + self.batch_size > len(self.order):
             self.order = torch.randperm(len(self.x), generator=self.generator, device=self.device)
             self.position = 0
-        chosen = self.order[self.position : self.position + self.batch_size]
+        chosen = self.order[self.position : self.position + self.batch_size][share]
         self.position += self.batch_size
         return self.x[chosen], None if self.condition is None else self.condition[chosen]
 

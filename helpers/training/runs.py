@@ -20,6 +20,7 @@ import helpers.models
 from helpers.data.text import Vocabulary
 from helpers.metrics import likelihood
 from helpers.models.base import GenerativeModel
+from helpers.training import workers
 from helpers.training.files import Examples
 from helpers.training.loop import History, fit, validation_loss
 from helpers.training.parts import chunks, random_state, save_atomically, set_random_state, windows
@@ -65,6 +66,7 @@ class Task:
     train: Examples
     validation: Examples
     test: Examples | None
+    device: str = "cpu"
 
     def build(self, seed: int) -> GenerativeModel:
         """The untrained model. ``levels`` reaches every family that has it, ``ends`` (has an example an end that the
@@ -78,24 +80,28 @@ class Task:
         model = family(self.name).from_data(view(self.train, self.length), **given, **self.options)
         if not isinstance(model, GenerativeModel):
             raise ValueError(f"{self.name} built a {type(model).__name__}, not a GenerativeModel")
-        return model
+        return model.to(self.device)
 
     def fit(self, model: GenerativeModel, *, steps: int, validate: bool = True, **options) -> History:
         train = view(self.train, self.length)
         if self.train.kind == "characters":
-            train = windows(self.train.x, self.length)
+            train = windows(self.train.x.to(model.device), self.length)
         validation = view(self.validation, self.length) if validate and _has_loss(model) else None
         return fit(model, train, validation=validation, steps=steps, **{**self.recipe, **options})
 
     def rehearse(self, model: GenerativeModel) -> None:
         """One step on a throw-away copy: what the options or the data make impossible is found here."""
+        workers.refuse(model)
         if not hasattr(model, "fit"):
             before = random_state(model.device)
             self.fit(copy.deepcopy(model), steps=1, progress=False)
             set_random_state(before, model.device)
 
     def calibrate(self, model: GenerativeModel, seconds: float, began: float) -> int:
-        """How many steps fit into what is left of ``seconds`` since ``began``, found on a throw-away copy."""
+        """How many steps fit into what is left of ``seconds`` since ``began``, found on a throw-away copy.
+
+        Several workers measure together, and the first one's clock decides.
+        """
         if hasattr(model, "fit"):
             return 0
         before = random_state(model.device)
@@ -104,9 +110,10 @@ class Task:
             history = self.fit(probe, steps=steps, validate=False, progress=False)
             if history.stopped == "interrupted":
                 raise KeyboardInterrupt
-            if steps > 2 and (history.seconds > min(2.0, 0.04 * seconds) or history.steps < steps):
+            taken, spent = workers.first(lambda h=history: (h.seconds, time.perf_counter() - began))
+            if steps > 2 and (taken > min(2.0, 0.04 * seconds) or history.steps < steps):
                 break
-            if time.perf_counter() - began > 0.2 * seconds:
+            if spent > 0.2 * seconds:
                 break
             steps *= 2
         step = history.seconds / max(1, history.steps)
@@ -122,7 +129,7 @@ class Task:
                 step, checks = step + per_check / every, 1
         set_random_state(before, model.device)
         left = 0.97 * seconds - (time.perf_counter() - began) - checks * per_check
-        return max(1, int(left / step))
+        return workers.first(lambda: max(1, int(left / step)))
 
 
 def view(examples: Examples, length: int) -> Tensor:
@@ -245,6 +252,7 @@ def recipe_keys() -> set[str]:
         "validation",
         "steps",
         "seed",
+        "accumulate",
         "checkpoint",
         "checkpoint_seconds",
         "progress",
