@@ -139,6 +139,19 @@ def test_running_text_in_windows(folder):
     assert found["validation"]["value"] == pytest.approx(optimum, abs=0.01)
 
 
+@pytest.mark.parametrize("ends", [False, True], ids=["running text", "lines"])
+def test_a_family_that_counts_learns_text(folder, ends):
+    options = ["--examples", "lines"] if ends else ["--length", "8", "--fractions", ".9,.1"]
+    assert train(folder, "markov", "words.txt", *options, "--set", "order=0", "--set", "smoothing=1e-9") == 0
+    found, end = metrics()["validation"], "$" if ends else "\n"
+    text = "".join(word + end for word in WORDS)
+    cut = len("".join(word + end for word in WORDS[:160])) if ends else round(0.9 * len(text))
+    part = "".join(word + end for word in WORDS[160:180]) if ends else text[cut:]
+    truth = -sum(math.log(text[:cut].count(c) / cut) for c in part) / len(part)
+    assert (found["value"], found["n"]) == (pytest.approx(truth, rel=1e-6), len(part))
+    assert found["value"] != pytest.approx(math.log(len(set(text))), rel=0.01)  # mutant: it has counted nothing
+
+
 def test_families_without_gradients_or_likelihood(folder):
     assert train(folder, "tiny_gauss", "points.npz", out="gauss") == 0
     x = np.load(folder / "points.npz")["x"].astype(np.float64)

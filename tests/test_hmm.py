@@ -239,7 +239,7 @@ def test_the_objective_never_falls(kind, prior):
 def test_whole_sequences_sum_to_one_over_all_lengths():
     x, _, _, _ = data("discrete", n=50, length=4, levels=3)
     model = HMM.from_data(x, states=3).fit(x, steps=20, generator=generator())
-    assert model.whole and model.symbols == 4
+    assert model.ends and model.symbols == 4
 
     def strings(length):
         return torch.tensor(list(itertools.product(range(3), repeat=length)))

@@ -53,13 +53,15 @@ def test_a_cell_run_again_agrees(cell, seed, monkeypatch):
     assert sorted(stored) == [str(s) for s in league.SEEDS]
     again = league.run(cell, seed, steps=stored[str(seed)]["steps"])
     for part in ("validation", "test"):
+        if again[part] is None:  # of the plays nothing is left to test
+            continue
         values = [one[part]["value"] for one in stored.values()]
         assert agrees(again[part]["value"], values), (cell, seed, part, again[part]["value"], values)
         assert again[part]["n"] == stored[str(seed)][part]["n"]
     mutant = {
-        "gaussian_mixture/toys": "components=15",
+        "gaussian_mixture/toys": "components=6",
         "ppca/toys": None,  # it has nothing else to set
-        "mixture_of_categoricals/digits": "components=50",
+        "mixture_of_categoricals/digits": "components=10",
         "markov/shakespeare": "smoothing=0.021",
         "ngram/shakespeare": "n=7",
     }.get(cell)
@@ -83,7 +85,7 @@ def test_the_stored_rows_are_cells_of_today_with_the_lines_that_made_them():
             line = one["command"]
             assert line.startswith(f"python -m helpers.training {cell.split('/')[0]} --data {cell.split('/')[1]}.")
             assert f"--seed {seed} --threads {league.THREADS} " in line and "--seconds 60" in line
-            assert line.endswith(" ".join(["--out run", *league.CELLS[cell]])) and "/" not in line
+            assert " ".join(league.CELLS[cell]) in line and line.endswith("--out run") and "/" not in line
             assert one["seed"] == int(seed) and one["steps"] >= 0
     assert {cell.split("/")[0] for cell in league.CELLS} <= set(runs.families())
     assert {cell.split("/")[1] for cell in league.CELLS} <= set(league.DATA)
@@ -96,10 +98,12 @@ def test_a_data_set_comes_back_from_its_file_with_its_split(name, tmp_path):
     fractions = tuple(float(part) for part in arguments["--fractions"].split(","))
     parts = files.split(files.read(path), arguments["--split"], fractions)
     dataset = getattr(data, name)()
+    if name == "shakespeare":
+        whole = "".join(part.vocabulary.decode(part.x) for part in parts[:2])
+        assert whole == dataset.train.text[: league.TEXT] and len(parts[1].x) == round(0.1 * league.TEXT)
+        return
     for part, truth in zip(parts, (dataset.train, dataset.validation, dataset.test), strict=True):
-        if name == "shakespeare":
-            assert parts[0].vocabulary.decode(part.x) == truth.text
-        elif name == "chorales":
+        if name == "chorales":
             assert torch.equal(part.x.clamp(min=0), data.piano_roll(truth.x).to(torch.int8))
             assert torch.equal((part.x[:, :, 0] >= 0).sum(1), truth.y["length"])
         else:

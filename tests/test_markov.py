@@ -28,20 +28,20 @@ def all_strings(levels, length):
     return torch.tensor(list(itertools.product(range(levels), repeat=length)))
 
 
-def by_hand(x, y, levels, order, alpha, whole):
+def by_hand(x, y, levels, order, alpha, ends):
     """log p of each row of y, with probabilities counted in x by plain loops over the definition."""
     begin, end = "begin", levels
 
     def framed(row):
         row = [s for s in row.tolist() if s >= 0]
-        return [begin] * order + row + [end] if whole else row
+        return [begin] * order + row + [end] if ends else row
 
     train = [framed(row) for row in x]
-    symbols = levels + whole
+    symbols = levels + ends
     answers = []
     for row in map(framed, y):
         total = torch.zeros((), dtype=torch.float64)
-        for t in range(order if whole else 0, len(row)):
+        for t in range(order if ends else 0, len(row)):
             context = row[max(0, t - order) : t]
             k = len(context)
             after = [r[i] for r in train for i in range(k, len(r)) if r[i - k : i] == context and r[i] != begin]
@@ -52,18 +52,18 @@ def by_hand(x, y, levels, order, alpha, whole):
     return torch.stack(answers)
 
 
-@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("ends", [False, True])
 @pytest.mark.parametrize(("order", "alpha"), [(0, 1.0), (1, 0.0), (1, 0.5), (2, 0.1), (3, 1.0)])
-def test_probabilities_are_smoothed_relative_frequencies(order, alpha, whole):
+def test_probabilities_are_smoothed_relative_frequencies(order, alpha, ends):
     x, y = random_rows(30, 12, 3, 0), random_rows(20, 9, 3, 1)
-    truth = by_hand(x, y, 3, order, alpha, whole)
-    model = MarkovChain(3, order, whole, alpha).fit(x)
+    truth = by_hand(x, y, 3, order, alpha, ends)
+    model = MarkovChain(3, order, ends, alpha).fit(x)
     torch.testing.assert_close(model.log_prob(y), truth, rtol=1e-12, atol=0)
-    mutant = MarkovChain(3, order, whole, alpha).fit(x.where(x < 0, 2 - x))  # symbols exchanged
+    mutant = MarkovChain(3, order, ends, alpha).fit(x.where(x < 0, 2 - x))  # symbols exchanged
     assert not torch.allclose(mutant.log_prob(y), truth, rtol=1e-3)
     if order:  # chain reversed: p(x_t | x_t+1), the transition matrix transposed before it is normalised
         backward = torch.stack([torch.cat([r[r >= 0].flip(0), r[r < 0]]) for r in x])
-        assert not torch.allclose(MarkovChain(3, order, whole, alpha).fit(backward).log_prob(y), truth, rtol=1e-3)
+        assert not torch.allclose(MarkovChain(3, order, ends, alpha).fit(backward).log_prob(y), truth, rtol=1e-3)
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 5])
@@ -72,20 +72,18 @@ def test_all_strings_of_one_length_sum_to_one_and_whole_sequences_over_all_lengt
     piece = MarkovChain(3, order).fit(x)
     assert piece.log_prob(all_strings(3, 4)).exp().sum().item() == pytest.approx(1, abs=1e-12)
 
-    whole = MarkovChain(3, order, whole=True).fit(x)
-    ended = whole.next_probs(torch.empty(1, 0, dtype=torch.int64))[0, -1]  # the empty sequence
-    ended = ended + sum(whole.log_prob(all_strings(3, length)).exp().sum() for length in (1, 2, 3))
-    going_on = whole.symbol_log_probs(all_strings(3, 4))[:, :4].sum(1).exp().sum()
+    ends = MarkovChain(3, order, ends=True).fit(x)
+    ended = ends.next_probs(torch.empty(1, 0, dtype=torch.int64))[0, -1]  # the empty sequence
+    ended = ended + sum(ends.log_prob(all_strings(3, length)).exp().sum() for length in (1, 2, 3))
+    going_on = ends.symbol_log_probs(all_strings(3, 4))[:, :4].sum(1).exp().sum()
     assert (ended + going_on).item() == pytest.approx(1, abs=1e-12)
-    mutant = sum(
-        whole.symbol_log_probs(all_strings(3, n))[:, :n].sum(1).exp().sum() for n in (1, 2, 3)
-    )  # no end symbol
+    mutant = sum(ends.symbol_log_probs(all_strings(3, n))[:, :n].sum(1).exp().sum() for n in (1, 2, 3))  # no end symbol
     assert abs((mutant + going_on).item() - 1) > 0.1
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_next_symbol_distribution_is_that_of_the_likelihood(whole):
-    model = MarkovChain(4, 2, whole).fit(random_rows(40, 10, 4, 3))
+@pytest.mark.parametrize("ends", [False, True])
+def test_next_symbol_distribution_is_that_of_the_likelihood(ends):
+    model = MarkovChain(4, 2, ends).fit(random_rows(40, 10, 4, 3))
     y = random_rows(25, 7, 4, 4, ragged=False)
     scores = model.symbol_log_probs(y)
     for t in range(7):
@@ -116,7 +114,7 @@ def test_samples_have_the_probabilities_of_the_model():
 
 def test_lengths_of_whole_samples():
     """Of independent symbols the length is geometric: mean (1 - q) / q with q the probability of the end."""
-    model = MarkovChain(2, 0, whole=True, length=1000).fit(random_rows(50, 6, 2, 6))
+    model = MarkovChain(2, 0, ends=True, length=1000).fit(random_rows(50, 6, 2, 6))
     q = model.next_probs(torch.empty(1, 0, dtype=torch.int64))[0, -1].item()
     samples = model.sample(4000, generator=torch.Generator().manual_seed(1))
     lengths = (samples >= 0).sum(1).double()
@@ -129,13 +127,13 @@ def test_lengths_of_whole_samples():
 def test_prefix_running_text_and_checkpoint():
     text = random_rows(1, 500, 5, 7, ragged=False)[0]
     model = MarkovChain.from_data(text, order=2).fit(text)
-    assert model.config["length"] == 500 and not model.whole
+    assert model.config["length"] == 500 and not model.ends
     out = model.sample(3, length=8, prefix=torch.tensor([1, 2, 3]))
     assert out.shape == (3, 8) and (out[:, :3] == torch.tensor([1, 2, 3])).all()
     again = FAMILY(**model.config)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.log_prob(text[None]), model.log_prob(text[None]))
-    assert MarkovChain.from_data(random_rows(9, 5, 3, 8)).whole
+    assert MarkovChain.from_data(random_rows(9, 5, 3, 8)).ends
 
 
 def test_zero_probability_is_minus_infinity_never_nan():

@@ -27,13 +27,13 @@ def rows(n, length, levels, seed):
     return torch.from_numpy(x)
 
 
-def textbook(train, n, levels, whole, discounts):
+def textbook(train, n, levels, ends, discounts):
     """p(w | context) of interpolated Kneser–Ney with dictionaries (Chen & Goodman 1999, sections 2.7 and 3)."""
-    symbols = levels + whole
+    symbols = levels + ends
 
     def framed(row):
         row = [s for s in row.tolist() if s >= 0]
-        return ["<s>"] * (n - 1) + row + [levels] if whole else row
+        return ["<s>"] * (n - 1) + row + [levels] if ends else row
 
     sentences = [framed(row) for row in train]
     tables = {}  # k -> context -> Counter of next symbols
@@ -75,7 +75,7 @@ def textbook(train, n, levels, whole, discounts):
         return kept / total + gone / total * p(word, context[1:], k - 1)
 
     def log_prob(row):
-        s, first = framed(row), n - 1 if whole else 0
+        s, first = framed(row), n - 1 if ends else 0
         return sum(np.log(p(s[t], s[max(0, t - n + 1) : t], min(t, n - 1) + 1)) for t in range(first, len(s)))
 
     return log_prob
@@ -93,14 +93,14 @@ class Backoff(NGram):
     backs_off = False
 
 
-@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("ends", [False, True])
 @pytest.mark.parametrize("discounts", [1, 3])
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
-def test_equals_the_textbook(n, discounts, whole):
+def test_equals_the_textbook(n, discounts, ends):
     x, y = rows(60, 15, 6, 0), rows(25, 12, 6, 1)
-    log_prob = textbook(x, n, 6, whole, discounts)
+    log_prob = textbook(x, n, 6, ends, discounts)
     truth = torch.tensor([log_prob(row) for row in y], dtype=torch.float64)
-    options = dict(n=n, whole=whole, discounts=discounts)
+    options = dict(n=n, ends=ends, discounts=discounts)
     torch.testing.assert_close(NGram(6, **options).fit(x).log_prob(y), truth, rtol=1e-10, atol=0)
     for mutant in (RawCounts, Backoff) if n > 1 else ():
         assert not torch.allclose(mutant(6, **options).fit(x).log_prob(y), truth, rtol=1e-4), mutant.__doc__
@@ -125,17 +125,17 @@ def test_all_strings_sum_to_one():
         for k in range(n):  # mutant: γ kept where nothing was taken away
             setattr(undiscounted, f"gamma_{k}", getattr(piece, f"gamma_{k}"))
         assert undiscounted.log_prob(strings).exp().sum() > 1.01 or n == 1
-        whole = NGram(3, n=n, whole=True).fit(x)
-        ended = whole.next_probs(torch.empty(1, 0, dtype=torch.int64))[0, -1]
-        ended = ended + sum(whole.log_prob(strings[:: 3**k, : 4 - k]).exp().sum() for k in (1, 2, 3))
-        going_on = whole.symbol_log_probs(strings)[:, :4].sum(1).exp().sum()
+        ends = NGram(3, n=n, ends=True).fit(x)
+        ended = ends.next_probs(torch.empty(1, 0, dtype=torch.int64))[0, -1]
+        ended = ended + sum(ends.log_prob(strings[:: 3**k, : 4 - k]).exp().sum() for k in (1, 2, 3))
+        going_on = ends.symbol_log_probs(strings)[:, :4].sum(1).exp().sum()
         assert (ended + going_on).item() == pytest.approx(1, abs=1e-12)
 
 
 def test_next_symbol_distribution_for_any_context():
     x = rows(60, 15, 6, 5)
-    for whole in (False, True):
-        model = NGram(6, n=4, whole=whole).fit(x)
+    for ends in (False, True):
+        model = NGram(6, n=4, ends=ends).fit(x)
         y = torch.randint(6, (30, 9), generator=torch.Generator().manual_seed(0))  # most contexts were never seen
         scores = model.symbol_log_probs(y)
         for t in range(9):
@@ -194,8 +194,8 @@ def test_tables_beyond_64_bits_and_checkpoint():
 @given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=6), min_size=1, max_size=5), st.integers(1, 6))
 def test_any_little_data_gives_a_distribution(data, n):
     x = torch.tensor([row + [-1] * (6 - len(row)) for row in data])
-    for whole in (False, True):
-        model = NGram(4, n=n, whole=whole).fit(x)
+    for ends in (False, True):
+        model = NGram(4, n=n, ends=ends).fit(x)
         p = model.next_probs(torch.tensor([[0, 1, 2], [3, 3, 3]]))
         assert (p > 0).all() and torch.allclose(p.sum(1), torch.ones(2, dtype=torch.float64), atol=1e-12)
 

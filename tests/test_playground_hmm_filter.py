@@ -125,7 +125,7 @@ def test_clicks_keys_and_slider(page):
     page.locator(".back").nth(2 * 7).click()  # the last column: everything read
     said(page, belief([2, 1, *START[2:]]))
     page.locator(".cell").nth(0).click()  # 3, then none
-    assert page.locator(".cell").nth(0).get_attribute("aria-label").startswith("Step 1: not observed")
+    page.wait_for_selector('.cell[aria-label^="Step 1: not observed"]')
     said(page, belief([-1, 1, *START[2:]]))
     page.get_by_role("button", name="Observe nothing").click()
     said(page, "log-likelihood 0.00 nats")

@@ -43,8 +43,8 @@ CELLS = {
 def write_data(name: str, folder: Path) -> tuple[Path, list[str]]:
     """The data set as a file for the training command, and the arguments that restore its split.
 
-    Its parts stand in order. Of the plays the first ``TEXT`` characters are taken, 90 % to learn from, the rest to choose
-    on. The chorales become piano rolls, 0 and 1, (N, T, 88) with their lengths.
+    Its parts stand in order. Of the plays the first ``TEXT`` characters are taken, 90 % to learn from, the rest to
+    choose on. The chorales become piano rolls, 0 and 1, (N, T, 88) with their lengths.
     """
     import numpy as np
 
@@ -55,7 +55,7 @@ def write_data(name: str, folder: Path) -> tuple[Path, list[str]]:
     if parts[0].text:
         path = folder / f"{name}.txt"
         path.write_text(parts[0].text[:TEXT], encoding="utf8")
-        return path, ["--fractions", ".9,.1"]
+        return path, ["--split", "order", "--fractions", ".9,.1"]
     n = sum(len(part) for part in parts)
     path = folder / f"{name}.npz"
     if name == "chorales":

@@ -42,7 +42,7 @@ class HMM(GenerativeModel):
     Discrete sequences are integers (N, T), -1 where nothing was observed: missing inside a sequence, padding behind it.
     Real ones are (N, T, D); the keyword ``observed`` (N, T) bool says which steps were (default: all), and what stands
     at the others is ignored. A missing observation is summed out exactly. The likelihood is that of the observations
-    given their times, so sequences of each one length sum to 1; unless ``whole``.
+    given their times, so sequences of each one length sum to 1; unless ``ends``.
 
     Buffers ``initial`` (K,), ``transition`` (K, K; row: from, column: to), and ``table`` (K, A) or ``means`` (K, D)
     with ``covariances`` as in :class:`helpers.models.gaussian_mixture.GaussianMixture`.
@@ -51,7 +51,7 @@ class HMM(GenerativeModel):
         states: K.
         levels: number of symbols of discrete sequences.
         dimensions: D of real ones.
-        whole: discrete only: each sequence ends with an end symbol (code ``levels``), which its likelihood counts;
+        ends: discrete only: each sequence ends with an end symbol (code ``levels``), which its likelihood counts;
             then all finite sequences together sum to 1.
         covariance, ridge: of Gaussian emissions, as in the mixture.
         smoothing: pseudo-count of each symbol, transition and initial state (a Dirichlet prior); 0: maximum
@@ -65,7 +65,7 @@ class HMM(GenerativeModel):
         *,
         levels: int | None = None,
         dimensions: int | None = None,
-        whole: bool = False,
+        ends: bool = False,
         covariance: str = "full",
         smoothing: float = 0.0,
         ridge: float = 1e-6,
@@ -74,7 +74,7 @@ class HMM(GenerativeModel):
         super().__init__()
         if (levels is None) == (dimensions is None):
             raise ValueError(f"give levels (discrete) or dimensions (real), one; got {levels!r} and {dimensions!r}")
-        if whole and levels is None:
+        if ends and levels is None:
             raise ValueError("whole sequences end with a symbol: for discrete emissions only")
         if covariance not in KINDS:
             raise ValueError(f"covariance is one of {', '.join(KINDS)}; got {covariance!r}")
@@ -82,17 +82,17 @@ class HMM(GenerativeModel):
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} is a finite number from 0, not {value!r}")
         self.config = dict(
-            states=states, levels=levels, dimensions=dimensions, whole=whole, covariance=covariance,
+            states=states, levels=levels, dimensions=dimensions, ends=ends, covariance=covariance,
             smoothing=smoothing, ridge=ridge, length=length,
         )  # fmt: skip
         self.k, self.kind, self.climb = whole_number("states", states, 1), covariance, Climb(None)
-        self.levels, self.dimensions, self.whole = levels, dimensions, bool(whole)
+        self.levels, self.dimensions, self.ends = levels, dimensions, bool(ends)
         self.smoothing, self.ridge, self.length = smoothing, ridge, whole_number("length", length, 1)
         k = self.k
         self.register_buffer("initial", torch.full((k,), 1 / k, dtype=torch.float64))
         self.register_buffer("transition", torch.full((k, k), 1 / k, dtype=torch.float64))
         if levels is not None:
-            self.symbols = whole_number("levels", levels, 1) + self.whole
+            self.symbols = whole_number("levels", levels, 1) + self.ends
             self.register_buffer("table", torch.full((k, self.symbols), 1 / self.symbols, dtype=torch.float64))
         else:
             eye = torch.eye(whole_number("dimensions", dimensions, 1), dtype=torch.float64)
@@ -102,12 +102,12 @@ class HMM(GenerativeModel):
 
     @classmethod
     def from_data(cls, x: Tensor, *, levels: int | None = None, **options) -> HMM:
-        """For integers (N, T), padded with -1 (then ``whole``; smoothing 0.01), or real numbers (N, T, D)."""
+        """For integers (N, T), padded with -1 (then ``ends``; smoothing 0.01), or real numbers (N, T, D)."""
         options.setdefault("length", x.shape[1] if isinstance(x, Tensor) and x.ndim > 1 else 100)
         if isinstance(x, Tensor) and x.ndim == 3 and x.is_floating_point():
             return cls(dimensions=x.shape[2], **options)
         x = check_sequences(x, levels or 2**31, gaps=True)
-        options = dict(whole=bool((x < 0).any()), smoothing=0.01) | options
+        options = dict(ends=bool((x < 0).any()), smoothing=0.01) | options
         return cls(levels=levels or int(x.max()) + 1, **options)
 
     @property
@@ -138,7 +138,7 @@ class HMM(GenerativeModel):
             raise ValueError(f"sequence {int((~observed.any(1)).nonzero()[0])} is empty: nothing was observed")
         t = torch.arange(1, x.shape[1] + 1, device=x.device)
         lengths = (observed * t).amax(1)
-        if self.whole:
+        if self.ends:
             x = torch.cat([x, torch.full_like(x[:, :1], -1)], 1).scatter_(1, lengths[:, None], self.levels)
             observed, lengths = x >= 0, lengths + 1
         return x.transpose(0, 1).contiguous(), observed.T.contiguous(), lengths
@@ -320,7 +320,7 @@ class HMM(GenerativeModel):
         z = torch.stack(z, 1)
         if self.levels is not None:
             x = torch.multinomial(self.table[z.flatten()], 1, generator=generator).view(n, length)
-            if self.whole:
+            if self.ends:
                 x = x.masked_fill((x == self.levels).cumsum(1) > 0, -1)
         else:
             noise = torch.randn(n * length, self.dimensions, dtype=torch.float64, device=z.device, generator=generator)

@@ -18,7 +18,7 @@ class MarkovChain(GenerativeModel):
     Parameters:
         levels: number of symbols, 0..levels-1.
         order: length of the context; 0: independent symbols.
-        whole: the examples are whole sequences: where they begin and end is learnt too. A begin symbol fills the
+        ends: the examples are whole sequences: where they begin and end is learnt too. A begin symbol fills the
             context of the first symbols, and an end symbol (code ``levels``) counts in the likelihood, so that the
             probabilities of all finite sequences, the empty one included, sum to 1. Otherwise they are pieces of an
             endless stream: those of each one length sum to 1, and the first symbols have shorter contexts.
@@ -31,18 +31,18 @@ class MarkovChain(GenerativeModel):
     recipe: dict = {}
     backs_off = False  # what γ weighs: False the uniform distribution, True the distribution of the shorter context
 
-    def __init__(self, levels: int, order: int = 1, whole: bool = False, smoothing: float = 1.0, length: int = 100):
+    def __init__(self, levels: int, order: int = 1, ends: bool = False, smoothing: float = 1.0, length: int = 100):
         super().__init__()
         if not 0 <= smoothing < float("inf"):
             raise ValueError(f"smoothing is a finite number from 0, not {smoothing!r}")
-        self.config = dict(levels=levels, order=order, whole=whole, smoothing=smoothing, length=length)
-        self._set_up(levels, order, whole, length)
+        self.config = dict(levels=levels, order=order, ends=ends, smoothing=smoothing, length=length)
+        self._set_up(levels, order, ends, length)
 
-    def _set_up(self, levels: int, order: int, whole: bool, length: int) -> None:
+    def _set_up(self, levels: int, order: int, ends: bool, length: int) -> None:
         self.levels, self.order = whole_number("levels", levels, 1), whole_number("order", order, 0)
-        self.whole, self.length = bool(whole), whole_number("length", length, 1)
-        self.symbols = self.levels + self.whole  # A: what can come next
-        self.base = self.symbols + self.whole  # with the begin symbol, which is only ever context
+        self.ends, self.length = bool(ends), whole_number("length", length, 1)
+        self.symbols = self.levels + self.ends  # A: what can come next
+        self.base = self.symbols + self.ends  # with the begin symbol, which is only ever context
         # For each context length k: the sorted keys of the grams seen (context's number · base + symbol), the share p
         # of each, and the weight γ of what is backed off to after each context. The last entry, found by the index -1,
         # stands for everything never seen.
@@ -52,13 +52,13 @@ class MarkovChain(GenerativeModel):
             self.register_buffer(f"gamma_{k}", torch.ones(1, dtype=torch.float64))
 
     @classmethod
-    def from_data(cls, x: Tensor, *, levels: int | None = None, whole: bool | None = None, **options):
+    def from_data(cls, x: Tensor, *, levels: int | None = None, ends: bool | None = None, **options):
         """For ``x`` (N, T) integers padded with -1, or one running text (T,). Padding means whole sequences."""
         rows = x[None] if isinstance(x, Tensor) and x.ndim == 1 else x
         rows = check_sequences(rows, levels or 2**31)
         options.setdefault("length", min(rows.shape[1], 1000))
-        whole = bool((rows < 0).any()) if whole is None else whole
-        return cls(levels or int(rows.max()) + 1, whole=whole, **options)
+        ends = bool((rows < 0).any()) if ends is None else ends
+        return cls(levels or int(rows.max()) + 1, ends=ends, **options)
 
     def _load_from_state_dict(self, state_dict, prefix, *rest):
         for name, buffer in list(self.named_buffers()):  # tables are as long as what was seen
@@ -69,7 +69,7 @@ class MarkovChain(GenerativeModel):
     def _framed(self, x: Tensor) -> Tensor:
         """(N, T) checked; for whole sequences with ``order`` begin symbols before them and the end symbol behind."""
         x = check_sequences(x, self.levels).to(self.device)
-        if not self.whole:
+        if not self.ends:
             return x
         x = torch.cat([x, torch.full_like(x[:, :1], -1)], 1)
         x.scatter_(1, (x >= 0).sum(1, keepdim=True), self.symbols - 1)
@@ -93,7 +93,7 @@ class MarkovChain(GenerativeModel):
     @torch.no_grad()
     def fit(self, x: Tensor, condition: Tensor | None = None) -> MarkovChain:
         """Learn from ``x`` (N, T) integers padded with -1, or from one running text (T,), by counting once."""
-        x = self._framed(x[None] if isinstance(x, Tensor) and x.ndim == 1 and not self.whole else x)
+        x = self._framed(x[None] if isinstance(x, Tensor) and x.ndim == 1 and not self.ends else x)
         number, grams, shorter, raw = None, [], [], []
         for k in range(self.order + 1):
             key = self._key(number, x)
@@ -143,7 +143,7 @@ class MarkovChain(GenerativeModel):
             new = getattr(self, f"p_{k}")[number[:, at:]] + getattr(self, f"gamma_{k}")[before] * rest
             p = torch.cat([p[:, :k], new[:, max(k - 1, 0) :]], 1)  # the first k symbols lack such a context
         p = torch.where(symbols >= 0, p, 1.0).log()
-        return p[:, self.order :] if self.whole else p
+        return p[:, self.order :] if self.ends else p
 
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """``x`` (N, T) integers padded with -1: (N,) nats, float64."""
@@ -161,7 +161,7 @@ class MarkovChain(GenerativeModel):
         context = context.to(self.device).long()
         if context.numel() and (context.min() < 0 or context.max() >= self.levels):
             raise ValueError(f"symbols of a context are 0..{self.levels - 1}; got {context.min()}..{context.max()}")
-        if self.whole:
+        if self.ends:
             context = torch.cat([context.new_full((len(context), self.order), self.base - 1), context], 1)
         context = context[:, context.shape[1] - min(self.order, context.shape[1]) :]
         uniform = torch.full((len(context), self.symbols), 1 / self.symbols, dtype=torch.float64, device=self.device)
@@ -195,7 +195,7 @@ class MarkovChain(GenerativeModel):
         out[:, : x.shape[1]] = x[:, :length]
         going = torch.ones(n, dtype=torch.bool, device=self.device)
         for t in range(x.shape[1], length):
-            p = self.next_probs(out[going, :t] if self.whole else out[:, max(0, t - self.order) : t])
+            p = self.next_probs(out[going, :t] if self.ends else out[:, max(0, t - self.order) : t])
             new = torch.multinomial(p, 1, generator=generator)[:, 0]
             out[going, t] = torch.where(new < self.levels, new, -1)
             going[going.clone()] = new < self.levels

@@ -17,7 +17,7 @@ class NGram(MarkovChain):
     to 1; below the single symbols lies the uniform distribution. After a context never seen, p_k = p_{k−1}.
 
     Parameters:
-        levels, whole, length: as for :class:`helpers.models.markov.MarkovChain`.
+        levels, ends, length: as for :class:`helpers.models.markov.MarkovChain`.
         n: symbols in the longest grams, their last one included.
         discounts: 1: for each k one D = n₁ / (n₁ + 2 n₂) from the numbers nᵢ of grams with count i; 3: one each for
             the counts 1, 2 and from 3 (the "modified" Kneser–Ney of Chen & Goodman, equation 26).
@@ -25,12 +25,12 @@ class NGram(MarkovChain):
 
     backs_off = True
 
-    def __init__(self, levels: int, n: int = 6, whole: bool = False, discounts: int = 3, length: int = 100):
+    def __init__(self, levels: int, n: int = 6, ends: bool = False, discounts: int = 3, length: int = 100):
         super(MarkovChain, self).__init__()
         if discounts not in (1, 3):
             raise ValueError(f"discounts is 1 or 3, not {discounts!r}")
-        self.config = dict(levels=levels, n=n, whole=whole, discounts=discounts, length=length)
-        self._set_up(levels, whole_number("n", n, 1) - 1, whole, length)
+        self.config = dict(levels=levels, n=n, ends=ends, discounts=discounts, length=length)
+        self._set_up(levels, whole_number("n", n, 1) - 1, ends, length)
 
     def _counts(self, k: int, raw: list[Tensor], shorter: list[Tensor]) -> Tensor:
         """Occurrences of the longest grams; of the others, how many different symbols come before them."""

@@ -83,9 +83,12 @@ class Task:
         return model.to(self.device)
 
     def fit(self, model: GenerativeModel, *, steps: int, validate: bool = True, **options) -> History:
-        train = view(self.train, self.length)
-        if self.train.kind == "characters":
+        if hasattr(model, "fit"):  # it counts: a running text in long stretches, so that few contexts are cut
+            train = view(self.train, max(self.length, 1000))
+        elif self.train.kind == "characters":
             train = windows(self.train.x.to(model.device), self.length)
+        else:
+            train = view(self.train, self.length)
         validation = view(self.validation, self.length) if validate and _has_loss(model) else None
         return fit(model, train, validation=validation, steps=steps, **{**self.recipe, **options})
 
