@@ -137,6 +137,23 @@ def test_show_wants_a_figure_and_its_description(shown, figure, alt, said):
     assert not shown
 
 
+def test_a_text_that_the_edge_would_cut_is_refused(shown):
+    _, axes = plt.subplots(1, 2)
+    axes[0].set(title="In place", xlabel="x", xlim=(0, 1))
+    axes[1].text(0.9, 0.5, "a remark for which the layout makes room")
+    notebook.show(axes, alt="Two panels whose words are in place.")
+    assert len(shown) == 1
+    for change in (
+        lambda ax: ax.set_title("A title that says far more than five inches of picture can ever hold"),
+        lambda ax: ax.set_ylabel("a label that is longer than the picture is high, and then some more"),
+    ):
+        figure, ax = plt.subplots()
+        change(ax)
+        with pytest.raises(ValueError, match="cut off by the edge"):
+            notebook.show(figure, alt="A panel with a text that is too long.")
+    assert len(shown) == 1
+
+
 def test_axes_in_an_array_are_shown(shown):
     notebook.show(plt.subplots(1, 2)[1], alt="Two empty panels, side by side.")
     assert shown[0][0][figures.FIGURE_TYPE]["name"] == "two-empty-panels-side-by-side"

@@ -165,6 +165,20 @@ def _settle(figure: Figure) -> None:
     figure.draw_without_rendering()
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+    _refuse_cut_text(figure)
+
+
+def _refuse_cut_text(figure: Figure) -> None:
+    """``ValueError`` where a title or a label leaves the picture: the layout shrinks the axes, never the words."""
+    words = [text for text in (figure._suptitle, figure._supxlabel, figure._supylabel) if text is not None]
+    for ax in figure.axes:
+        words += [ax.title, ax._left_title, ax._right_title, ax.xaxis.label, ax.yaxis.label]
+    edge, slack = figure.bbox, 0.04 * figure.dpi
+    for text in words:
+        if text.get_visible() and text.get_text().strip():
+            box = text.get_window_extent()
+            if box.x0 < -slack or box.x1 > edge.x1 + slack or box.y0 < -slack or box.y1 > edge.y1 + slack:
+                raise ValueError(f"{text.get_text()!r} is cut off by the edge of the picture: say it in fewer words")
 
 
 def _figure(what) -> Figure:
