@@ -31,6 +31,12 @@ sync: execute  ## write the computed numbers into the prose of the chapters
 address: environment  ## move the book to another address: make address URL=https://github.com/OWNER/NAME
 	@$(PY) tools/sync.py --address "$(URL)"
 
+bench: environment-bench  ## measure speed and memory beside public references: book/results/bench.json
+	@$(PY) tools/bench.py
+
+league: environment  ## run every family for a minute on the same data: book/results/league.json
+	@$(PY) tools/league.py
+
 lint: environment-lint  ## check the style of code and notebooks
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
@@ -44,8 +50,10 @@ help:  ## list the commands
 environment: options =
 environment-lint: options = --test
 environment-test: options = --test --browser
-environment environment-lint environment-test:
+environment-bench: options = --test --bench
+environment environment-lint environment-test environment-bench:
 	@test -n "$(PYTHON)" || { echo "The book needs Python 3.11 or newer, and found none. Install it, then run again."; exit 1; }
 	@"$(PYTHON)" tools/environment.py $(options)
 
-.PHONY: book test execute serve lab slides sync address lint clean help environment environment-lint environment-test
+.PHONY: book test execute serve lab slides sync address bench league lint clean help \
+	environment environment-lint environment-test environment-bench

@@ -1,6 +1,7 @@
-"""Make the environment ``.venv``: ``python3 tools/environment.py [--test] [--browser]``; needs no package.
+"""Make the environment ``.venv``: ``python3 tools/environment.py [--test] [--browser] [--bench]``; needs no package.
 
-``--test`` adds the test tools, ``--browser`` what the tests of the pages need outside of Python. It does nothing
+``--test`` adds the test tools, ``--browser`` what the tests of the pages need outside of Python, ``--bench`` (beside
+``--test``) the libraries with which the bench compares. It does nothing
 where the environment already fits the requirements. An interrupted installation is begun again.
 """
 
@@ -34,6 +35,8 @@ def main(argv: list[str]) -> int:
         install(ROOT, ["requirements.txt"])
         if "--test" in argv:
             install(ROOT, ["requirements.txt", "requirements-test.txt"])
+        if "--bench" in argv:
+            install(ROOT, ["requirements.txt", "requirements-test.txt", "requirements-bench.txt"])
         if "--browser" in argv:
             install_node_tools(ROOT)
             install_chromium()
