@@ -1,0 +1,202 @@
+// The evidence lower bound by hand: drag a normal q over a posterior, and see ELBO + KL add up to the log evidence.
+//
+// ELBO and its gradient are averages over q, the KL divergence and the evidence are sums over a fixed grid: two ways.
+// state: target: a key of TARGETS, q: [mean, sd]. params: { advice: "what to try" }, optional.
+import { chart, choice, colour, figure, followTheme, frame, h, readout, whenSeen } from "./controls.js";
+
+const STEP = 0.02;
+const XS = Float64Array.from({ length: 2601 }, (_, i) => (i - 1300) * STEP);
+const NODES = Float64Array.from({ length: 321 }, (_, i) => (i - 160) * 0.05); // of a standard normal q
+const LIMITS = { mean: [-5, 5], sd: [0.2, 3] };
+const LEFT = -6; // where the bars begin, in nats
+const clamp = (x, [low, high]) => Math.max(low, Math.min(high, x));
+
+const logNormal = (x, mean, sd) => -0.5 * ((x - mean) / sd) ** 2 - Math.log(sd) - 0.5 * Math.log(2 * Math.PI);
+const logSum = (a, b) => Math.max(a, b) + Math.log1p(Math.exp(-Math.abs(a - b)));
+const logSigmoid = (x) => -logSum(0, -x);
+
+/** log p(x, z) as a function of z, by name, behind what it is called. */
+const TARGETS = {
+  two: ["Two bumps", (z) => logSum(Math.log(0.7) + logNormal(z, -2, 0.7), Math.log(0.3) + logNormal(z, 2.2, 0.9)) - 1],
+  slope: ["A slope after 6 yes, 1 no", (z) => logNormal(z, 0, 2) + 6 * logSigmoid(z) + logSigmoid(-z)],
+  bell: ["A normal posterior", (z) => logNormal(z, 1, 0.8) - 0.5],
+};
+
+/** { evidence, elbo, kl, energy, entropy } in nats, and the densities { p, q } on XS. */
+export function ledger(target, [mean, sd]) {
+  const logJoint = TARGETS[target][1];
+  const joint = XS.map(logJoint);
+  const evidence = Math.log(STEP * joint.reduce((sum, l) => sum + Math.exp(l), 0));
+  const p = joint.map((l) => Math.exp(l - evidence));
+  const q = XS.map((x) => Math.exp(logNormal(x, mean, sd)));
+  let kl = 0;
+  XS.forEach((x, i) => (kl += STEP * q[i] * (logNormal(x, mean, sd) - joint[i] + evidence)));
+  let energy = 0;
+  for (const u of NODES) energy += 0.05 * Math.exp(logNormal(u, 0, 1)) * logJoint(mean + sd * u);
+  const entropy = Math.log(sd) + 0.5 * (1 + Math.log(2 * Math.PI));
+  return { evidence, elbo: energy + entropy, kl, energy, entropy, p, q };
+}
+
+/** The slope of the ELBO in mean and in log sd, along the path z = mean + sd u. */
+export function slope(target, [mean, sd]) {
+  const logJoint = TARGETS[target][1];
+  let [inMean, inLogSd] = [0, 1];
+  for (const u of NODES) {
+    const z = mean + sd * u;
+    const change = (logJoint(z + 1e-4) - logJoint(z - 1e-4)) / 2e-4;
+    const share = 0.05 * Math.exp(logNormal(u, 0, 1)) * change;
+    inMean += share;
+    inLogSd += share * sd * u;
+  }
+  return [inMean, inLogSd];
+}
+
+/** One natural-gradient step uphill, halved until the ELBO rises: the next q, or the same if none is found. */
+export function climb(target, q) {
+  const [inMean, inLogSd] = slope(target, q);
+  const now = ledger(target, q).elbo;
+  for (let rate = 0.3; rate > 1e-3; rate /= 2) {
+    const next = [
+      clamp(q[0] + rate * q[1] ** 2 * inMean, LIMITS.mean),
+      clamp(q[1] * Math.exp(clamp(0.5 * rate * inLogSd, [-0.3, 0.3])), LIMITS.sd),
+    ];
+    if (ledger(target, next).elbo > now + 1e-7) return next;
+  }
+  return q;
+}
+
+function render({ model: store, el }) {
+  const start = { target: store.get("target"), q: [...store.get("q")] };
+  let state = structuredClone(start);
+
+  // ---- what is on the page ----
+  const advice =
+    store.get("params").advice ??
+    "drag the orange peak: across moves q, up makes it narrow. Make KL as small as you can, then press Climb.";
+  const root = frame(el, "Evidence lower bound playground", advice);
+  const upper = h("canvas", { "aria-hidden": "true" });
+  const lower = h("canvas", { role: "img" });
+  const hidden = (label, limits, read, write) => {
+    const input = h("input", { type: "range", min: limits[0], max: limits[1], step: 0.1, "aria-label": label });
+    input.addEventListener("input", () => move({ q: write(Number(input.value)) }));
+    return { input, show: () => ((input.value = read()), input.setAttribute("aria-valuetext", `${figure(read(), 2)} units`)) };
+  };
+  const inputs = [
+    hidden("Mean of q", LIMITS.mean, () => state.q[0], (x) => [x, state.q[1]]),
+    hidden("Standard deviation of q", LIMITS.sd, () => state.q[1], (x) => [state.q[0], x]),
+  ];
+  const plane = h("div", { class: "plane", role: "group", "aria-label": "Posterior and q" }, upper, ...inputs.map((i) => i.input));
+  const options = Object.entries(TARGETS).map(([key, [name]]) => [key, name]);
+  const chosen = choice({ label: "Posterior", options, change: (target) => move({ target }) });
+  const up = h("button", { type: "button" }, "Climb");
+  const reset = h("button", { type: "button" }, "Reset");
+  const values = h("div", { class: "values" });
+  const heard = readout();
+  root.append(
+    h("div", { class: "stage" },
+      h("div", {},
+        h("figure", {}, plane, h("figcaption", {}, "Green: the posterior of z. Orange, dashed: q.")),
+        h("figure", { style: "margin-top: .75rem" }, h("div", {}, lower),
+          h("figcaption", {}, "Above: the log evidence, grey. Below: ELBO, orange, and KL, violet; together they are as long."))),
+      h("div", { class: "sliders", style: "align-content: start" }, chosen.row, h("div", { class: "buttons" }, up, reset), values)),
+    heard.line,
+  );
+
+  // ---- moving ----
+  let running = 0;
+  function move(changes, climbing = false) {
+    if (!climbing) cancelAnimationFrame(running);
+    const next = { ...state, ...changes };
+    next.q = [clamp(next.q[0], LIMITS.mean), clamp(next.q[1], LIMITS.sd)];
+    for (const key of Object.keys(next)) store.set(key, next[key]); // each calls fromPython
+    store.save_changes();
+    state = next;
+    drawing.soon();
+  }
+
+  function ascend() {
+    let left = 300;
+    const once = () => {
+      const next = climb(state.target, state.q);
+      const moved = next.some((v, i) => v !== state.q[i]);
+      move({ q: next }, true);
+      return moved && --left > 0;
+    };
+    cancelAnimationFrame(running);
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) while (once());
+    else {
+      const frameByFrame = () => once() && (running = requestAnimationFrame(frameByFrame));
+      frameByFrame();
+    }
+  }
+
+  let axes = null;
+  function drag(event) {
+    const [x, y] = axes.from(event);
+    move({ q: [x, 1 / (Math.max(y, 0.01) * Math.sqrt(2 * Math.PI))] });
+  }
+  upper.addEventListener("pointerdown", (event) => {
+    upper.setPointerCapture(event.pointerId);
+    inputs[0].input.focus({ preventScroll: true });
+    event.preventDefault();
+    drag(event);
+  });
+  upper.addEventListener("pointermove", (event) => upper.hasPointerCapture(event.pointerId) && drag(event));
+  up.addEventListener("click", ascend);
+  reset.addEventListener("click", () => move(structuredClone(start)));
+  const fromPython = () => {
+    state = { target: store.get("target"), q: [...store.get("q")] };
+    drawing.soon();
+  };
+  for (const key of Object.keys(start)) store.on(`change:${key}`, fromPython);
+
+  // ---- drawing ----
+  function draw() {
+    const now = ledger(state.target, state.q);
+    axes = chart(upper, root, { x: [-7, 7], y: [0, 1.05], height: 230, step: 2, label: "z" });
+    axes.area(XS, now.p, "latent");
+    axes.line(XS, now.p, "latent");
+    axes.line(XS, now.q, "model", { dash: [9, 3] });
+    axes.mark(state.q[0], Math.min(1.02, 1 / (state.q[1] * Math.sqrt(2 * Math.PI))), "model");
+    const bars = chart(lower, root, { x: [LEFT, 0], y: [0, 2], height: 118, step: 1, label: "nats" });
+    const bar = (from, to, row, name) => {
+      const [[left, top], [right, bottom]] = [bars.at(Math.max(from, LEFT), row + 0.88), bars.at(Math.max(to, LEFT), row + 0.12)];
+      bars.context.fillStyle = colour(root, name);
+      bars.context.fillRect(left, top, right - left, bottom - top);
+    };
+    bar(LEFT, now.evidence, 1, "soft");
+    bar(LEFT, now.elbo, 0, "model");
+    bar(now.elbo, now.elbo + now.kl, 0, "prior");
+    const shown = {
+      "E[log p(x, z)] under q": now.energy, "+ entropy of q": now.entropy, "= ELBO": now.elbo,
+      "+ KL(q ‖ posterior)": now.kl, "= log evidence": now.evidence,
+    };
+    values.replaceChildren(
+      ...Object.entries(shown).flatMap(([name, value]) => {
+        const mark = name.startsWith("=") ? { class: "chosen" } : {};
+        return [h("span", mark, name), h("output", mark, `${figure(value, 3)} nats`)];
+      }),
+    );
+    const text = `ELBO ${figure(now.elbo, 3)} plus KL ${figure(now.kl, 3)} is the log evidence, ${figure(now.evidence, 3)} nats.`;
+    lower.setAttribute("aria-label", `Two bars of equal length. ${text}`);
+    chosen.show(state.target);
+    inputs.forEach((input) => input.show());
+    heard.say(`q has mean ${figure(state.q[0], 2)} and standard deviation ${figure(state.q[1], 2)}. ${text}`);
+  }
+
+  const drawing = whenSeen(root, draw);
+  const resized = new ResizeObserver(drawing.soon);
+  resized.observe(plane);
+  const stopTheme = followTheme(root, drawing.soon);
+  el.playground = { move, state: () => state }; // for the console
+  draw();
+  return () => {
+    for (const key of Object.keys(start)) store.off(`change:${key}`, fromPython);
+    cancelAnimationFrame(running);
+    drawing.stop();
+    resized.disconnect();
+    stopTheme();
+  };
+}
+
+export default { render, ledger, slope, climb };
