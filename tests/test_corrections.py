@@ -1,0 +1,113 @@
+"""The list of corrections treats all that the source documents define, derive and program; and what it says is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "book" / "corrections.md").read_text(encoding="utf8")
+SECTIONS = dict(re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", TEXT, re.M | re.S))
+
+# Source, and words, formula or code that stands in it: all of each kind that the five documents hold. The section that
+# treats it quotes it.
+LIST = [
+    # Formulas
+    ("s1", r"\mathbb{E}_{z \sim q_\phi(z \mid x)}[\log p_\theta(x \mid z)] - \beta"),
+    ("s1", r"q_\phi(z \mid x) = \frac{p_\theta(x, z)}{p_\theta(x)}"),
+    ("s1", r"\min_{G} \max_{D} V(D, G)"),
+    ("s1", r"h_t = \tanh(W_{hh} h_{t-1} + W_{xh} x_t + b_h)"),
+    ("s4", r"P(w_i \mid c_j) = \frac{P(c_j)\, P(w_i \mid c_j)}{\sum_{k=1}^{K} P(c_k)\, P(w_i \mid c_k)}"),
+    ("s4", r"P(y = 1 \mid x) = 1 / (1 + e^{-(b_0 + b_1 x_1 + \cdots + b_n x_n)})"),
+    ("s4", r"y = \sigma(W x + b)"),
+    # Code
+    ("s0", "Dense(10, activation='relu')"),
+    ("s1", "def vectorize_sequences(sequences, to_index)"),
+    ("s1", "Dense(1, activation='sigmoid')"),
+    ("s4", "MultinomialNB().fit(X_train, data.target)"),
+    # What they define, and what they say that an algorithm is or does
+    ("s0", "它可以根据给定的数据生成新的数据"),
+    ("s0", "随机生成、确定性生成、神经网络生成"),
+    ("s0", "数据预处理、模型训练、模型评估、模型应用"),
+    ("s0", "损失函数用于衡量模型的性能，它是模型学习的目标"),
+    ("s0", "激活函数是一种常用的数据处理方法"),
+    ("s1", "预测阶段"),
+    ("s1", "编码器和解码器之间的差异"),
+    ("s1", "通过生成器和判别器之间的对抗学习来学习生成规律"),
+    ("s1", "通过循环连接的神经元来学习生成规律"),
+    ("s2", "与训练数据相似的分布特征"),
+    ("s3", "每个随机变量可以取任意值"),
+    ("s3", "随机采样、随机梯度下降、随机挑战"),
+    ("s3", "可以用来表示随机序列的生成过程"),
+    ("s3", "概率模型的学习可以通过最大似然估计、贝叶斯估计、 Expectation-Maximization 等方法实现"),
+    ("s3", "隐变量可以用来表示随机序列的结构，例如语义、主题、关系"),
+    ("s3", "隐变量的学习可以通过变分推断、EM算法、Expectation Propagation 等方法实现"),
+    ("s3", "生成模型是一种用于生成随机序列的概率模型"),
+    ("s3", "生成模型的学习可以通过最大似然估计、 Expectation-Maximization 等方法实现"),
+    ("s3", "条件生成模型是一种用于生成条件随机序列的生成模型"),
+    ("s3", "条件生成模型的学习可以通过最大条件似然估计、 Expectation-Maximization 等方法实现"),
+    ("s3", "判别模型用于判断随机序列是否满足某个条件"),
+    ("s3", "隐马尔可夫模型是一种特殊类型的生成模型，用于生成隐马尔可夫序列"),
+    ("s3", "变分自动机是一种神经网络模型，用于生成和判断随机序列"),
+    ("s4", "它描述了数据的概率分布"),
+    ("s4", "条件化概率是条件概率的一种特殊表示"),
+    ("s4", "对数似然性越高，模型对数据的拟合程度越好"),
+    ("s4", "交叉熵越小，模型对数据的预测能力越强"),
+    ("s4", "KL散度越小，两个概率分布越接近"),
+    ("s4", "基于贝叶斯定理的生成模型"),
+    ("s4", "基于最大熵的生成模型"),
+    ("s4", "表示输入 $x$ 的概率"),
+    ("s4", "生成模型的具体操作步骤"),
+]
+
+
+@pytest.mark.parametrize("source, words", LIST, ids=[f"{source} {words[:30]}" for source, words in LIST])
+def test_the_list_treats(source, words):
+    found = [title for title, body in SECTIONS.items() if words in body.replace("\n", " ").replace("> ", "")]
+    assert any(source in title.rpartition("[")[2] for title in found), f"no section of {source} quotes {words}"
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_a_section_quotes_judges_and_checks(title):
+    body = SECTIONS[title]
+    assert re.search(r"\[s[0-4](, (s[0-4]|question \d+))*\]$", title)
+    assert re.match(r"\s*\*\*(It|They) (says?|gives?|calls?|speaks?)", body) or body.lstrip().startswith("**")
+    assert len(re.findall(r"\*\*[^*]+\*\*", body)) >= 2
+    check = body.rpartition("**The check.**")[2]
+    assert check != body and (".ipynb" in check or "tests of this book" in check)
+
+
+def test_vectorize_sequences_does_nothing():
+    def vectorize_sequences(sequences, to_index):  # as in s1
+        result = [[] for _ in range(len(sequences))]
+        for i, sequence in enumerate(sequences):
+            result[i] = [to_index[char] for char in sequence]
+        return result
+
+    reviews = [[1, 14, 22, 16], [1, 194, 1153, 194, 8255, 78, 228], [1]]
+    assert vectorize_sequences(reviews, to_index=range(10000)) == reviews
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        np.array(vectorize_sequences(reviews, to_index=range(10000)))
+    with pytest.raises(TypeError):  # nor does it take the characters that it speaks of
+        vectorize_sequences(["good film"], to_index=range(10000))
+
+
+def test_the_text_generator_is_a_function_of_a_whole_text():
+    torch.manual_seed(0)
+    embedding, lstm, dense = torch.nn.Embedding(50, 8), torch.nn.LSTM(8, 8, batch_first=True), torch.nn.Linear(8, 1)
+    texts = torch.cartesian_prod(*[torch.arange(50)] * 2)  # all of two words
+    y = torch.sigmoid(dense(lstm(embedding(texts))[0][:, -1]))
+    assert y.shape == (2500, 1) and not 0.5 < y.sum() < 2  # one number a text, and no distribution over texts
+
+
+def test_the_naive_bayes_code_is_not_maximum_likelihood():
+    from sklearn.naive_bayes import MultinomialNB
+
+    x, y = np.array([[2, 1, 0], [0, 1, 3]]), np.array([0, 1])
+    learnt = np.exp(MultinomialNB().fit(x, y).feature_log_prob_)
+    assert np.allclose(learnt, (x + 1) / (x + 1).sum(1, keepdims=True))
+    assert not np.allclose(learnt, x / x.sum(1, keepdims=True))
