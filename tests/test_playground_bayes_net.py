@@ -9,12 +9,11 @@ import subprocess
 
 import pytest
 import torch
-from test_playground_page import ARGUMENTS, CHROMIUM, page_of, png_bytes
+from one_playground import playing
 
 from helpers.models.bayesian_network import BayesianNetwork
 from helpers.playground import display
 
-sync_api = pytest.importorskip("playwright.sync_api")
 # The columns are not in topological order, and "alarm" has its parents against that of the columns
 LEVELS = {"alarm": 2, "burglar": 2, "earthquake": 3, "call": 2}
 PARENTS = {"alarm": ["earthquake", "burglar"], "call": ["alarm"]}
@@ -82,24 +81,11 @@ def test_the_pages_posteriors_are_those_of_the_library():
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page():
     params = {"variables": VARIABLES, "width": 348, "height": 330}
     state = {"evidence": [-1, -1, -1, -1]}
-    bundle = display.make_bundle("bayes_net", {}, params, state, png_bytes(), "Posteriors")
-    file = tmp_path_factory.mktemp("page") / "page.html"
-    file.write_text(page_of(display.standalone_html(bundle)), encoding="utf-8")
-    assert CHROMIUM, "chromium is missing: apt-get install chromium"
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page, faults = browser.new_page(viewport={"width": 360, "height": 740}), []
-        page.set_default_timeout(60_000)
-        page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: faults.append(str(e)))
-        page.goto(file.as_uri())
-        page.wait_for_selector(".readout:not(:empty)")
+    with playing("bayes_net", params, state, "Posteriors", height=740) as page:
         yield page
-        browser.close()
-    assert faults == []
 
 
 def said(page, text):

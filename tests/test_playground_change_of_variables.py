@@ -11,11 +11,11 @@ import scipy.integrate
 import scipy.stats
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+
+from one_playground import playing
 
 from helpers.playground import display
 
-sync_api = pytest.importorskip("playwright.sync_api")
 EDGES = np.linspace(-3, 3, 121)
 X = scipy.stats.truncnorm(-3, 3)  # the playground's normal density ends at ±3
 FUNCTIONS = {
@@ -110,23 +110,11 @@ def test_smoothing_removes_tremor_and_leaves_lines_and_the_rest_alone():
 
 @pytest.fixture(scope="module")
 def page():
-    figure = plt.figure(figsize=(1, 1))
     start = {"name": "tanh", "g": javascript("m.heights('tanh')"), "base": "normal", "seed": 1}
-    bundle = display.make_bundle("change_of_variables", {}, {}, start, figure, "A curve between two densities")
-    plt.close(figure)
-    text = f'<!doctype html><html lang="en" data-theme="light"><body>{display.standalone_html(bundle)}</body></html>'
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 360, "height": 1000}, reduced_motion="reduce")
-        faults = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.set_content(text)
-        page.wait_for_selector(".readout:not(:empty)")
+    with playing(
+        "change_of_variables", {}, start, "A curve between two densities", height=1000, reduced_motion="reduce"
+    ) as page:
         yield page
-        assert faults == []
-        browser.close()
 
 
 def state(page):

@@ -6,12 +6,11 @@ import subprocess
 
 import pytest
 import torch
-from test_playground_page import ARGUMENTS, CHROMIUM, page_of, png_bytes
+from one_playground import playing
 
 from helpers.models.joint_mixture import JointMixture
 from helpers.playground import display
 
-sync_api = pytest.importorskip("playwright.sync_api")
 SIDE, LEVELS, DIGITS, K = 4, 3, 5, 6
 G = torch.Generator().manual_seed(0)
 PARAMS = {
@@ -82,23 +81,10 @@ def test_the_pages_conditionals_are_those_of_the_library():
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page():
     state = {"x": PARAMS["start"]}
-    bundle = display.make_bundle("conditional_digits", {}, PARAMS, state, png_bytes(), "A digit")
-    file = tmp_path_factory.mktemp("page") / "page.html"
-    file.write_text(page_of(display.standalone_html(bundle)), encoding="utf-8")
-    assert CHROMIUM, "chromium is missing: apt-get install chromium"
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page, faults = browser.new_page(viewport={"width": 360, "height": 900}), []
-        page.set_default_timeout(60_000)
-        page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: faults.append(str(e)))
-        page.goto(file.as_uri())
-        page.wait_for_selector(".readout:not(:empty)")
+    with playing("conditional_digits", PARAMS, state, "A digit") as page:
         yield page
-        browser.close()
-    assert faults == []
 
 
 def said(page, text):

@@ -10,11 +10,11 @@ import pytest
 import scipy.stats
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+
+from one_playground import playing
 
 from helpers.playground import display
 
-sync_api = pytest.importorskip("playwright.sync_api")
 STATE = {"data": [0.0, 3.0], "model": [0.5, 1.0], "measure": "forward"}
 CASES = [([0.0, 3.0], [0.5, 1.0]), ([-1.0, 0.0], [-1.0, 0.5]), ([2.0, 6.0], [-5.0, 0.4]), ([0.3, 4.0], [1.0, 3.0])]
 
@@ -94,22 +94,8 @@ def test_descent_ends_in_a_local_minimum(measure, start):
 
 @pytest.fixture(scope="module")
 def page():
-    figure = plt.figure(figsize=(1, 1))
-    bundle = display.make_bundle("divergences", {}, {}, STATE, figure, "Two densities on a line")
-    plt.close(figure)
-    text = f'<!doctype html><html lang="en" data-theme="light"><body>{display.standalone_html(bundle)}</body></html>'
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 360, "height": 900}, reduced_motion="reduce")
-        faults = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.set_content(text)
-        page.wait_for_selector(".readout:not(:empty)")
+    with playing("divergences", {}, STATE, "Two densities on a line", reduced_motion="reduce") as page:
         yield page
-        assert faults == []
-        browser.close()
 
 
 def state(page):

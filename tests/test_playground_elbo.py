@@ -15,11 +15,11 @@ import scipy.optimize
 import scipy.stats
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+
+from one_playground import playing
 
 from helpers.playground import display
 
-sync_api = pytest.importorskip("playwright.sync_api")
 STATE = {"target": "two", "q": [0.5, 1.0]}
 CASES = [("two", [0.5, 1.0]), ("two", [-2.0, 0.4]), ("slope", [2.0, 1.5]), ("bell", [1.0, 0.8]), ("bell", [-2.0, 3.0])]
 
@@ -125,22 +125,8 @@ def test_the_climb_ends_at_a_local_maximum(target, start):
 
 @pytest.fixture(scope="module")
 def page():
-    figure = plt.figure(figsize=(1, 1))
-    bundle = display.make_bundle("elbo", {}, {}, STATE, figure, "A posterior and a normal density")
-    plt.close(figure)
-    text = f'<!doctype html><html lang="en" data-theme="light"><body>{display.standalone_html(bundle)}</body></html>'
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 360, "height": 900}, reduced_motion="reduce")
-        faults = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.set_content(text)
-        page.wait_for_selector(".readout:not(:empty)")
+    with playing("elbo", {}, STATE, "A posterior and a normal density", reduced_motion="reduce") as page:
         yield page
-        assert faults == []
-        browser.close()
 
 
 def state(page):

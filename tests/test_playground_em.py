@@ -9,12 +9,12 @@ import subprocess
 
 import pytest
 import torch
-from test_playground_page import ARGUMENTS, CHROMIUM, FRAMES, page_of, png_bytes
+from one_playground import playing
+from test_playground_page import FRAMES
 
 from helpers.models.gaussian_mixture import Gaussians, Moments, add_ridge, log_prior
 from helpers.playground import display
 
-sync_api = pytest.importorskip("playwright.sync_api")
 RIDGE, K = 0.03, 3
 POINTS = torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.5, 0.7])
 CENTRES = [[-1.0, 0.5], [0.0, -0.5], [1.5, 1.0], [2.0, -1.0]]
@@ -105,21 +105,9 @@ def test_mutants_are_found(right, wrong, found):
 
 @pytest.fixture(scope="module")
 def page():
-    assert CHROMIUM, "chromium is missing: apt-get install chromium"
     params = {"points": POINTS.tolist(), "centres": CENTRES, "components": 3, "range": 4, "ridge": RIDGE}
-    bundle = display.make_bundle("em", {}, params, {"components": 3}, png_bytes(), "Points in the plane.")
-    faults = []
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        made = browser.new_page(viewport={"width": 360, "height": 900})
-        made.set_default_timeout(60_000)
-        made.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        made.on("pageerror", lambda e: faults.append(str(e)))
-        made.set_content(page_of(display.standalone_html(bundle)))
-        made.wait_for_selector(".readout:not(:empty)")
-        yield made
-        browser.close()
-    assert faults == []
+    with playing("em", params, {"components": 3}, "Points in the plane.") as page:
+        yield page
 
 
 def said(page, pattern):

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from one_playground import playing
 from scipy import stats
-from test_playground_page import ARGUMENTS, CHROMIUM, FRAMES, page_of, png_bytes, sync_api
+from test_playground_page import FRAMES
 
 from helpers import playground
 from helpers.inference import expectation_propagation as ep
-from helpers.playground import display
 
 SOURCE = (Path(playground.__file__).parent / "ep_clutter.js").read_text(encoding="utf-8")
 POINTS = [1.4, 2.6, 2.1, -3.5, 5.2, 1.0, -0.6]
@@ -102,21 +102,9 @@ def test_the_truth_is_that_of_another_quadrature():
 
 @pytest.fixture(scope="module")
 def page():
-    assert CHROMIUM, "chromium is missing: apt-get install chromium"
     state = {"points": POINTS, "step": 1.0}
-    bundle = display.make_bundle("ep_clutter", {}, {"prior": PRIOR}, state, png_bytes(), "Seven points and a curve.")
-    faults = []
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        made = browser.new_page(viewport={"width": 360, "height": 900})
-        made.set_default_timeout(60_000)
-        made.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        made.on("pageerror", lambda e: faults.append(str(e)))
-        made.set_content(page_of(display.standalone_html(bundle)))
-        made.wait_for_selector(".readout:not(:empty)")
-        yield made
-        browser.close()
-    assert faults == []
+    with playing("ep_clutter", {"prior": PRIOR}, state, "Seven points and a curve.") as page:
+        yield page
 
 
 def said(page, pattern):

@@ -10,12 +10,12 @@ import subprocess
 import numpy as np
 import pytest
 import torch
+from one_playground import playing
 from scipy.optimize import linprog
-from test_playground_page import ARGUMENTS, CHROMIUM, FRAMES, page_of, png_bytes
+from test_playground_page import FRAMES
 
 from helpers.playground import display
 
-sync_api = pytest.importorskip("playwright.sync_api")
 G = torch.Generator().manual_seed(3)
 UNITS, RANGE = 5, 2.0
 POINTS = torch.randn(30, 2, dtype=torch.float64, generator=G)
@@ -121,23 +121,11 @@ def test_mutants_are_found(right, wrong, found):
 
 @pytest.fixture(scope="module")
 def page():
-    assert CHROMIUM, "chromium is missing: apt-get install chromium"
     other = [[-x, y, c] for x, y, c in START]
     params = {"sets": {"xor": START, "other": other}, "names": {"xor": "Corners"}, "range": RANGE}
     state = {"units": 4, "data": "xor"}
-    bundle = display.make_bundle("hidden_units", {}, params, state, png_bytes(), "Points and lines.")
-    faults = []
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        made = browser.new_page(viewport={"width": 360, "height": 900})
-        made.set_default_timeout(60_000)
-        made.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        made.on("pageerror", lambda e: faults.append(str(e)))
-        made.set_content(page_of(display.standalone_html(bundle)))
-        made.wait_for_selector(".readout:not(:empty)")
-        yield made
-        browser.close()
-    assert faults == []
+    with playing("hidden_units", params, state, "Points and lines.") as page:
+        yield page
 
 
 def said(page, pattern):

@@ -7,12 +7,12 @@ import subprocess
 
 import pytest
 import torch
-from test_playground_page import ARGUMENTS, CHROMIUM, FRAMES, page_of, png_bytes
+from one_playground import playing
+from test_playground_page import FRAMES
 
 from helpers.models.hmm import HMM
 from helpers.playground import display
 
-sync_api = pytest.importorskip("playwright.sync_api")
 SEQUENCES = [[2, -1, 0, 0, 1, -1, -1], [0], [-1, -1, 2], [1, 1, 1, 1, 1, 1, 1, 1], [2, 0, 2, 0, 2, 0]]
 
 
@@ -81,23 +81,10 @@ START = [2, 2, 0, 1, 0, 0, 2, 1]
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page():
     params = {"states": ["hot", "cold"], "symbols": ["1", "2", "3"], "start": START, "read": 3, **numbers(ICE)}
-    bundle = display.make_bundle("hmm_filter", {}, params, {"x": START, "read": 3}, png_bytes(), "Beliefs")
-    file = tmp_path_factory.mktemp("page") / "page.html"
-    file.write_text(page_of(display.standalone_html(bundle)), encoding="utf-8")
-    assert CHROMIUM, "chromium is missing: apt-get install chromium"
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page, faults = browser.new_page(viewport={"width": 360, "height": 740}), []
-        page.set_default_timeout(60_000)
-        page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: faults.append(str(e)))
-        page.goto(file.as_uri())
-        page.wait_for_selector(".readout:not(:empty)")
+    with playing("hmm_filter", params, {"x": START, "read": 3}, "Beliefs", height=740) as page:
         yield page
-        browser.close()
-    assert faults == []
 
 
 def said(page, text):

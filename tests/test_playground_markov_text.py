@@ -8,13 +8,13 @@ import subprocess
 
 import pytest
 import torch
-from test_playground_page import ARGUMENTS, CHROMIUM, FRAMES, page_of, png_bytes
+from one_playground import playing
+from test_playground_page import FRAMES
 
 from helpers.data.text import Vocabulary
 from helpers.models.markov import MarkovChain
 from helpers.playground import display
 
-sync_api = pytest.importorskip("playwright.sync_api")
 TEXT = "she sells sea shells on the sea shore; the shells she sells are sea shells, I'm sure.\n" * 3 + "then he\nhid"
 VOCABULARY = Vocabulary.from_text(TEXT)
 PROMPTS = ["", "s", "the she", "she sells sea sh", "on the", "xqz", "sure.\n"]
@@ -92,23 +92,10 @@ def test_the_pages_counts_are_those_of_the_library():
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page():
     params = {"text": TEXT, "name": "the rhyme", "order": 2, "prompt": "she s"}
-    bundle = display.make_bundle("markov_text", {}, params, {"prompt": "she s", "order": 2}, png_bytes(), "Bars")
-    file = tmp_path_factory.mktemp("page") / "page.html"
-    file.write_text(page_of(display.standalone_html(bundle)), encoding="utf-8")
-    assert CHROMIUM, "chromium is missing: apt-get install chromium"
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page, faults = browser.new_page(viewport={"width": 360, "height": 740}), []
-        page.set_default_timeout(60_000)
-        page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: faults.append(str(e)))
-        page.goto(file.as_uri())
-        page.wait_for_selector(".readout:not(:empty)")
+    with playing("markov_text", params, {"prompt": "she s", "order": 2}, "Bars", height=740) as page:
         yield page
-        browser.close()
-    assert faults == []
 
 
 def wrote(page):

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+
+from one_playground import playing
 
 from helpers.models.bayesian_network import BayesianNetwork
 from helpers.playground import display
 
-sync_api = pytest.importorskip("playwright.sync_api")
 STATE = {"story": 0, "prior": 0.1, "hit": 0.9, "alarm": 0.2, "seed": 1}
 STORIES = [
     {"name": "A test", "a": "ill", "other": "well", "sign": "positive", "prior": 0.1, "hit": 0.9, "alarm": 0.2},
@@ -89,22 +89,10 @@ def test_the_crowd_has_the_shares_of_the_table_and_the_mutants_have_not():
 
 @pytest.fixture(scope="module")
 def page():
-    figure = plt.figure(figsize=(1, 1))
-    bundle = display.make_bundle("natural_frequencies", {}, {"stories": STORIES}, STATE, figure, "A square of dots")
-    plt.close(figure)
-    text = f'<!doctype html><html lang="en" data-theme="light"><body>{display.standalone_html(bundle)}</body></html>'
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 360, "height": 1100}, reduced_motion="reduce")
-        faults = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.set_content(text)
-        page.wait_for_selector(".readout:not(:empty)")
+    with playing(
+        "natural_frequencies", {"stories": STORIES}, STATE, "A square of dots", height=1100, reduced_motion="reduce"
+    ) as page:
         yield page
-        assert faults == []
-        browser.close()
 
 
 def state(page):

@@ -11,11 +11,11 @@ import scipy.optimize
 import scipy.stats
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+
+from one_playground import playing
 
 from helpers.playground import display
 
-sync_api = pytest.importorskip("playwright.sync_api")
 STATE = {"gap": 2.5, "model": [0.5, 1.0], "objective": "kl"}
 NAMES = ["kl", "reverse", "game", "nonsaturating", "w1", "fisher"]
 CASES = [(2.5, [0.5, 1.0]), (0.0, [-1.0, 0.5]), (4.0, [-3.0, 0.3]), (6.0, [1.0, 2.0])]
@@ -126,22 +126,8 @@ def test_ends_of_the_mean_seeking_objectives():
 
 @pytest.fixture(scope="module")
 def page():
-    figure = plt.figure(figsize=(1, 1))
-    bundle = display.make_bundle("objectives", {}, {}, STATE, figure, "A bell and two bumps")
-    plt.close(figure)
-    text = f'<!doctype html><html lang="en" data-theme="light"><body>{display.standalone_html(bundle)}</body></html>'
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 360, "height": 1000}, reduced_motion="reduce")
-        faults = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.set_content(text)
-        page.wait_for_selector(".readout:not(:empty)")
+    with playing("objectives", {}, STATE, "A bell and two bumps", height=1000, reduced_motion="reduce") as page:
         yield page
-        assert faults == []
-        browser.close()
 
 
 def state(page):

@@ -13,11 +13,11 @@ import scipy.special
 import scipy.stats
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+
+from one_playground import playing
 
 from helpers.playground import display
 
-sync_api = pytest.importorskip("playwright.sync_api")
 STATE = {"prior": [0.5, 4.0], "data": [0, 0], "scale": "probability"}
 CASES = [
     {"prior": [0.5, 2.0], "data": [9, 1], "scale": "logodds"},
@@ -114,22 +114,8 @@ def test_borders_without_a_single_highest_place():
 
 @pytest.fixture(scope="module")
 def page():
-    figure = plt.figure(figsize=(1, 1))
-    bundle = display.make_bundle("prior_posterior", {}, {}, STATE, figure, "A prior and a posterior on a line")
-    plt.close(figure)
-    text = f'<!doctype html><html lang="en" data-theme="light"><body>{display.standalone_html(bundle)}</body></html>'
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 360, "height": 900}, reduced_motion="reduce")
-        faults = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.set_content(text)
-        page.wait_for_selector(".readout:not(:empty)")
+    with playing("prior_posterior", {}, STATE, "A prior and a posterior on a line", reduced_motion="reduce") as page:
         yield page
-        assert faults == []
-        browser.close()
 
 
 def state(page):
