@@ -148,6 +148,11 @@ def test_gradients_add_up_over_calls_and_depth_is_no_limit():
     (a * a).sum().backward()
     (a * a).sum().backward()
     assert np.allclose(a.grad, [4, 8])  # as torch: until the caller clears it
+    a.grad -= 1  # it is an array of its own, also where a rule only repeated a number
+    b = Variable(np.ones((2, 2)))
+    b.sum().backward()
+    b.grad += 1
+    assert np.allclose(b.grad, 2)
     y = Variable(1.0)
     x = y
     for _ in range(5000):
@@ -197,6 +202,7 @@ def test_shapes_broadcast_as_numpys_or_are_refused(left, right):
     assert b.grad.shape == tuple(right) and np.allclose(b.grad, count / max(np.prod(right), 1))
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero")
 @pytest.mark.parametrize(
     ("operation", "message"),
     [
@@ -210,6 +216,8 @@ def test_shapes_broadcast_as_numpys_or_are_refused(left, right):
         (lambda: Variable(np.ones((2, 3))) @ np.ones((2, 3)), "wanted"),
         (lambda: Variable([1.0, 2.0]).backward(), "sum it to one number"),
         (lambda: Variable([1.0, 2.0]).backward([1.0]), "wanted"),
+        (lambda: Variable(np.ones((0, 3))), "wanted finite real numbers"),
+        (lambda: (Variable([1.0, 0.0]) ** 0.5).sum().backward(), "the gradient of shape .* is inf"),
     ],
 )
 def test_errors_say_what_was_got_and_wanted(operation, message):

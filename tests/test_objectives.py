@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.optimize
+import scipy.special
 import scipy.stats
 import torch
 from hypothesis import given, settings
@@ -221,12 +222,12 @@ def test_noise_contrastive_estimation_normalises_itself():
 
 def test_the_game_and_its_generator():
     real, fake = torch.randn(2, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    d = scipy.special.expit
-    truth = np.log(d(real)).mean() + np.log(1 - d(fake)).mean()
+    d_real, d_fake = (scipy.special.expit(logits.numpy()) for logits in (real, fake))
+    truth = np.log(d_real).mean() + np.log(1 - d_fake).mean()
     assert o.game(real, fake).item() == pytest.approx(truth.item())
     assert o.game(fake, real).item() != pytest.approx(truth.item(), abs=1e-3)  # mutant: the two exchanged
-    assert o.generator_loss(fake).item() == pytest.approx(-np.log(d(fake)).mean().item())
-    assert o.generator_loss(fake, saturating=True).item() == pytest.approx(np.log(1 - d(fake)).mean().item())
+    assert o.generator_loss(fake).item() == pytest.approx(-np.log(d_fake).mean().item())
+    assert o.generator_loss(fake, saturating=True).item() == pytest.approx(np.log(1 - d_fake).mean().item())
     far = torch.tensor([-800.0], requires_grad=True)
     assert torch.autograd.grad(o.generator_loss(far), far)[0].item() == pytest.approx(-1)
     assert torch.autograd.grad(o.generator_loss(far, saturating=True), far)[0].item() == 0

@@ -116,7 +116,7 @@ def test_brush_keys_and_lists(page):
     page.keyboard.press("ArrowRight")  # moves, without paint
     page.keyboard.press("ArrowUp")
     said(page, words(x))
-    assert "row 2, column 4" in page.locator(".plane input").first.get_attribute("aria-valuetext")
+    page.wait_for_selector('.plane input[aria-valuetext*="row 2, column 4"]', state="attached")
     page.locator("select").first.select_option("0")
     page.locator(".plane input").first.focus()
     page.keyboard.press("Enter")

@@ -10,7 +10,6 @@ import subprocess
 import matplotlib
 import numpy as np
 import pytest
-import scipy.integrate
 import scipy.optimize
 import scipy.stats
 
@@ -41,8 +40,12 @@ def log_joint(target, z):
     return norm(1, 0.8).logpdf(z) - 0.5
 
 
+EDGES, (NODES, WEIGHTS) = np.linspace(-30, 30, 601), np.polynomial.legendre.leggauss(10)
+PLACES = EDGES[:-1, None] + 0.05 * (NODES + 1)  # Gauss-Legendre on 600 pieces
+
+
 def integral(f):
-    return scipy.integrate.quad(f, -24, 24, limit=400, points=[-4, -2, 0, 1, 2, 4])[0]
+    return (f(PLACES) @ WEIGHTS).sum() * 0.05
 
 
 def by_quadrature(target, q):

@@ -43,18 +43,20 @@ class Variable:
                 stack += [(parent, False) for parent, _ in node.parents]
         grads = {id(self): seed}
         for node in reversed(order):  # so a node's gradient is complete before it is passed on
-            grad = grads.pop(id(node))
+            grad = np.asarray(grads.pop(id(node)))
             if not node.parents:
-                node.grad = grad if node.grad is None else node.grad + grad
+                if not np.isfinite(grad).all():
+                    raise ValueError(f"the gradient of shape {grad.shape} is {grad[~np.isfinite(grad)][0]} somewhere")
+                node.grad = grad + (0.0 if node.grad is None else node.grad)
             for parent, rule in node.parents:
                 grads[id(parent)] = grads.get(id(parent), 0) + rule(grad)
 
     def __add__(self, other):
-        a, b = self.value, _value(other)
+        a, b = self.value, _real(other)
         return _result("+", np.add, (a, b), (self, lambda g: _fit(g, a.shape)), (other, lambda g: _fit(g, b.shape)))
 
     def __mul__(self, other):
-        a, b = self.value, _value(other)
+        a, b = self.value, _real(other)
         to_a, to_b = (lambda g: _fit(g * b, a.shape)), (lambda g: _fit(g * a, b.shape))
         return _result("*", np.multiply, (a, b), (self, to_a), (other, to_b))
 
@@ -76,13 +78,13 @@ class Variable:
         return self * -1.0
 
     def __sub__(self, other):
-        return self + (-other if isinstance(other, Variable) else -_value(other))
+        return self + (-other if isinstance(other, Variable) else -_real(other))
 
     def __rsub__(self, other):
         return -self + other
 
     def __truediv__(self, other):
-        a, b = self.value, _value(other)
+        a, b = self.value, _real(other)
         to_a, to_b = (lambda g: _fit(g / b, a.shape)), (lambda g: _fit(-g * a / b**2, b.shape))
         return _result("/", np.divide, (a, b), (self, to_a), (other, to_b))
 
@@ -104,10 +106,9 @@ class Variable:
         return Variable(np.maximum(self.value, 0), [(self, lambda g: g * (self.value > 0))])
 
     def sum(self, axis=None, keepdims=False):
-        shape = self.value.shape
         kept = self.value.sum(axis=axis, keepdims=True).shape
-        total = self.value.sum(axis=axis, keepdims=keepdims)
-        return Variable(total, [(self, lambda g: np.broadcast_to(g.reshape(kept), shape))])
+        rule = [(self, lambda g: np.broadcast_to(g.reshape(kept), self.value.shape))]
+        return Variable(self.value.sum(axis=axis, keepdims=keepdims), rule)
 
     def mean(self, axis=None, keepdims=False):
         total = self.sum(axis, keepdims)
@@ -120,18 +121,16 @@ class Variable:
 
 
 def _real(value) -> np.ndarray:
+    if isinstance(value, Variable):
+        return value.value
     array = np.asarray(value)
-    if array.dtype.kind not in "iufb" or not np.isfinite(array).all():
+    if array.dtype.kind not in "iufb" or array.size == 0 or not np.isfinite(array).all():
         raise ValueError(f"got {str(array)[:60]} of type {array.dtype}, wanted finite real numbers")
     return array.astype(np.float64)
 
 
-def _value(other) -> np.ndarray:
-    return other.value if isinstance(other, Variable) else _real(other)
-
-
 def _matmul(left, right) -> Variable:
-    a, b = _value(left), _value(right)
+    a, b = _real(left), _real(right)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         raise ValueError(f"@: got shapes {a.shape} and {b.shape}, wanted (N, K) and (K, M)")
     return _result("@", np.matmul, (a, b), (left, lambda g: g @ b.T), (right, lambda g: a.T @ g))

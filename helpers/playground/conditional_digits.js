@@ -1,7 +1,7 @@
 // Conditioning a digit: paint or erase pixels, say which digit it is, and see the exact conditional of all the rest.
 //
-// params: { weights: [K], pixels: [K][H·W][levels], labels: [K][digits], all in positive counts that need not sum to 1,
-//   start: the evidence at first, advice }
+// params: { weights: [K], pixels: [K][H·W][levels], labels: [K][digits], all in positive counts that need not sum
+//   to 1, start: the evidence at first, advice }
 // state: { x: [H·W + 1], the level of each pixel and then the label, −1 where nothing is given }
 import { choice, colour, figure, followTheme, frame, h, plane, readout, sharp, whenSeen } from "./controls.js";
 
@@ -27,7 +27,9 @@ function conditional({ weights, pixels, labels }, x) {
   const total = logs.reduce((sum, v) => sum + Math.exp(v - top), 0);
   const posterior = logs.map((v) => Math.exp(v - top) / total);
   const mixed = (known, rows) =>
-    rows[0].map((_, v) => (known >= 0 ? Number(v === known) : posterior.reduce((sum, r, k) => sum + r * rows[k][v], 0)));
+    rows[0].map((_, v) =>
+      known >= 0 ? Number(v === known) : posterior.reduce((sum, r, k) => sum + r * rows[k][v], 0),
+    );
   return {
     logProbability: top + Math.log(total),
     posterior,
@@ -63,8 +65,9 @@ function render({ model, el }) {
   // ---- what is on the page ----
   const advice = params.advice ?? "paint a bar of ink on the left, then choose a digit that it contradicts.";
   const root = frame(el, "Conditional digits playground", advice);
-  const pad = plane({ label: "Evidence", unit: "pixels", range: [side / 2, side / 2], step: 1, pointed, ended, entered });
-  const canvases = ["Expected image", "One draw", "Another draw"].map((label) => [
+  const range = [side / 2, side / 2];
+  const pad = plane({ label: "Evidence", unit: "pixels", range, step: 1, pointed, ended, entered });
+  const canvases = ["Expected", "A draw", "Another"].map((label) => [
     label,
     h("canvas", { role: "img", "aria-label": label }),
   ]);
@@ -91,7 +94,7 @@ function render({ model, el }) {
       h("figure", {}, pad.el, h("figcaption", {}, legend)),
       h(
         "div",
-        { class: "side" },
+        { class: "side", style: "display: flex" }, // one column, on a phone too
         h("div", { style: "display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .5rem" },
           ...canvases.map(([label, canvas]) => h("figure", {}, canvas, h("figcaption", {}, label)))),
         h("figure", {}, bars, h("figcaption", {}, "Probability of each digit")),
@@ -146,7 +149,8 @@ function render({ model, el }) {
     const size = canvas.parentElement.clientWidth || 80;
     canvas.style.height = `${size}px`;
     const context = sharp(canvas, size, size);
-    values.forEach((v, d) => ink(context, v / (levels - 1), ((d % side) * size) / side, (Math.floor(d / side) * size) / side, size / side));
+    const cell = size / side;
+    values.forEach((v, d) => ink(context, v / (levels - 1), (d % side) * cell, Math.floor(d / side) * cell, cell));
     context.strokeStyle = colour(root, "line");
     context.strokeRect(0.5, 0.5, size - 1, size - 1);
   }
@@ -182,7 +186,8 @@ function render({ model, el }) {
       context.fillStyle = colour(root, "ink");
       context.fillText(digits[v], middle, 80);
     });
-    bars.setAttribute("aria-label", `Probability: ${row.map((p, v) => `${digits[v]} ${figure(100 * p, 0)} %`).join(", ")}`);
+    const said = row.map((p, v) => `${digits[v]} ${figure(100 * p, 0)} %`);
+    bars.setAttribute("aria-label", `Probability: ${said.join(", ")}`);
   }
 
   function draw() {
@@ -203,7 +208,8 @@ function render({ model, el }) {
     const best = follows.labels.indexOf(Math.max(...follows.labels));
     const told = x.at(-1) < 0 ? "" : ` and the digit ${digits[x.at(-1)]}`;
     const belief = x.at(-1) < 0 ? `; most probably a ${digits[best]} (${figure(100 * follows.labels[best], 0)} %)` : "";
-    heard.say(`Given ${count} of ${pixels} pixels${told}: log-probability ${figure(follows.logProbability)} nats${belief}.`);
+    const nats = figure(follows.logProbability);
+    heard.say(`Given ${count} of ${pixels} pixels${told}: log-probability ${nats} nats${belief}.`);
   }
 
   const drawing = whenSeen(root, draw);

@@ -79,13 +79,18 @@ function render({ model: store, el }) {
   const hidden = (label, limits, read, write) => {
     const input = h("input", { type: "range", min: limits[0], max: limits[1], step: 0.1, "aria-label": label });
     input.addEventListener("input", () => move({ q: write(Number(input.value)) }));
-    return { input, show: () => ((input.value = read()), input.setAttribute("aria-valuetext", `${figure(read(), 2)} units`)) };
+    const show = () => {
+      input.value = read();
+      input.setAttribute("aria-valuetext", `${figure(read(), 2)} units`);
+    };
+    return { input, show };
   };
   const inputs = [
     hidden("Mean of q", LIMITS.mean, () => state.q[0], (x) => [x, state.q[1]]),
     hidden("Standard deviation of q", LIMITS.sd, () => state.q[1], (x) => [state.q[0], x]),
   ];
-  const plane = h("div", { class: "plane", role: "group", "aria-label": "Posterior and q" }, upper, ...inputs.map((i) => i.input));
+  const grouped = { class: "plane", role: "group", "aria-label": "Posterior and q" };
+  const plane = h("div", grouped, upper, ...inputs.map((i) => i.input));
   const options = Object.entries(TARGETS).map(([key, [name]]) => [key, name]);
   const chosen = choice({ label: "Posterior", options, change: (target) => move({ target }) });
   const up = h("button", { type: "button" }, "Climb");
@@ -97,8 +102,9 @@ function render({ model: store, el }) {
       h("div", {},
         h("figure", {}, plane, h("figcaption", {}, "Green: the posterior of z. Orange, dashed: q.")),
         h("figure", { style: "margin-top: .75rem" }, h("div", {}, lower),
-          h("figcaption", {}, "Above: the log evidence, grey. Below: ELBO, orange, and KL, violet; together they are as long."))),
-      h("div", { class: "sliders", style: "align-content: start" }, chosen.row, h("div", { class: "buttons" }, up, reset), values)),
+          h("figcaption", {}, "Above: log evidence, grey. Below: ELBO, orange, and KL, violet; together as long."))),
+      h("div", { class: "sliders", style: "align-content: start" },
+        chosen.row, h("div", { class: "buttons" }, up, reset), values)),
     heard.line,
   );
 
@@ -160,7 +166,8 @@ function render({ model: store, el }) {
     axes.mark(state.q[0], Math.min(1.02, 1 / (state.q[1] * Math.sqrt(2 * Math.PI))), "model");
     const bars = chart(lower, root, { x: [LEFT, 0], y: [0, 2], height: 118, step: 1, label: "nats" });
     const bar = (from, to, row, name) => {
-      const [[left, top], [right, bottom]] = [bars.at(Math.max(from, LEFT), row + 0.88), bars.at(Math.max(to, LEFT), row + 0.12)];
+      const [left, top] = bars.at(Math.max(from, LEFT), row + 0.88);
+      const [right, bottom] = bars.at(Math.max(to, LEFT), row + 0.12);
       bars.context.fillStyle = colour(root, name);
       bars.context.fillRect(left, top, right - left, bottom - top);
     };
@@ -177,7 +184,8 @@ function render({ model: store, el }) {
         return [h("span", mark, name), h("output", mark, `${figure(value, 3)} nats`)];
       }),
     );
-    const text = `ELBO ${figure(now.elbo, 3)} plus KL ${figure(now.kl, 3)} is the log evidence, ${figure(now.evidence, 3)} nats.`;
+    const [elbo, kl, evidence] = [now.elbo, now.kl, now.evidence].map((v) => figure(v, 3));
+    const text = `ELBO ${elbo} plus KL ${kl} is the log evidence, ${evidence} nats.`;
     lower.setAttribute("aria-label", `Two bars of equal length. ${text}`);
     chosen.show(state.target);
     inputs.forEach((input) => input.show());

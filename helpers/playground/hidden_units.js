@@ -244,8 +244,8 @@ function render({ model, el }) {
         const p = sigmoid((value[j][i] + value[j + 1][i] + value[j][i + 1] + value[j + 1][i + 1]) / 4);
         context.globalAlpha = 0.6 * Math.abs(p - 0.5);
         context.fillStyle = colour2[p > 0.5 ? 1 : 0];
-        const [left, top] = at(corner(i), corner(j + 1));
-        context.fillRect(left, top, side / CELLS + 0.5, side / CELLS + 0.5);
+        const [[left, top], [right, bottom]] = [at(corner(i), corner(j + 1)), at(corner(i + 1), corner(j))].map((p) => p.map(Math.round));
+        context.fillRect(left, top, right - left, bottom - top);
       }
     context.globalAlpha = 1;
     stroke(context, "model", [], () => trace(context, at, corner, value));

@@ -1,7 +1,7 @@
 // Objectives: one bell against two bumps; six objectives, the slope of each, and where its descent ends.
 //
-// The data are 0.4 N(−0.25 − gap/2, 0.5²) + 0.6 N(−0.25 + gap/2, 0.4²), the model is N(mean, sd²). Every objective is a
-// sum over 601 points; its slope in mean and log sd is taken by differences.
+// The data are 0.4 N(−0.25 − gap/2, 0.5²) + 0.6 N(−0.25 + gap/2, 0.4²), the model is N(mean, sd²). Every objective
+// is a sum over 601 points; its slope in mean and log sd is taken by differences.
 // state: gap, model: [mean, sd], objective: a key of NAMES.
 // params: { advice: "what to try" }, optional.
 import { chart, choice, colour, figure, followTheme, frame, h, readout, sharp, slider, whenSeen } from "./controls.js";
@@ -79,7 +79,7 @@ export function descend(objective, gap, start, most = 300) {
     for (; rate * size > 1e-6; rate /= 2) {
       next = [clamp(mean - rate * a, LIMITS.mean), clamp(sd * Math.exp(-rate * b), LIMITS.sd)];
       there = value(objective, gap, next);
-      if (there < here - 1e-4 * rate * size ** 2) break;
+      if (there < here - 0.3 * rate * size ** 2) break; // a weaker demand lets it jump from side to side of a valley
     }
     if (!(there < here)) break;
     here = there;
@@ -97,23 +97,35 @@ function render({ model: store, el }) {
 
   // ---- what is on the page ----
   const advice =
-    store.get("params").advice ?? "press Descend for one objective after the other from the same start, then From everywhere. Which end in two places?";
+    store.get("params").advice ??
+    "press Descend for one objective after the other from the same start, then From everywhere. " +
+      "Which end in more than one place?";
   const root = frame(el, "Objectives playground", advice);
   const upper = h("canvas", { "aria-hidden": "true" });
   const map = h("canvas", { role: "img" });
   const hidden = (label, limits, show, write) => {
     const input = h("input", { type: "range", min: limits[0], max: limits[1], step: 0.1, "aria-label": label });
     input.addEventListener("input", () => move({ model: write(Number(input.value)) }));
-    return { input, show: () => ((input.value = show()), input.setAttribute("aria-valuetext", `${figure(show())} units`)) };
+    const tell = () => {
+      input.value = show();
+      input.setAttribute("aria-valuetext", `${figure(show())} units`);
+    };
+    return { input, show: tell };
   };
   const inputs = [
     hidden("Model's mean", LIMITS.mean, () => state.model[0], (x) => [x, state.model[1]]),
     hidden("Model's standard deviation", LIMITS.sd, () => state.model[1], (x) => [state.model[0], x]),
   ];
-  const plane = h("div", { class: "plane", role: "group", "aria-label": "The map of models" }, map, ...inputs.map((i) => i.input));
-  const chosen = choice({ label: "Objective", options: Object.entries(NAMES), change: (objective) => move({ objective }) });
+  const fields = inputs.map((i) => i.input);
+  const plane = h("div", { class: "plane", role: "group", "aria-label": "The map of models" }, map, ...fields);
+  const options = Object.entries(NAMES);
+  const chosen = choice({ label: "Objective", options, change: (objective) => move({ objective }) });
   const gap = slider({
-    label: "Gap between the bumps", unit: { short: "units", long: "units" }, min: LIMITS.gap[0], max: LIMITS.gap[1], step: 0.1,
+    label: "Gap between the bumps",
+    unit: { short: "units", long: "units" },
+    min: LIMITS.gap[0],
+    max: LIMITS.gap[1],
+    step: 0.1,
     change: (x) => ((ends = []), move({ gap: x })),
   });
   const button = (text, act) => {
@@ -121,6 +133,10 @@ function render({ model: store, el }) {
     made.addEventListener("click", act);
     return made;
   };
+  const buttons = [button("Descend", () => down()), button("From everywhere", everywhere), button("Reset", reset)];
+  const legend =
+    "Each place is one model: drag the dot. The fainter the violet, the lower the objective; the arrow is its " +
+    "steepest descent; letters mark where descents ended.";
   const values = h("div", { class: "values" });
   const heard = readout();
   root.append(
@@ -128,10 +144,10 @@ function render({ model: store, el }) {
       h("div", {},
         h("figure", {}, h("div", {}, upper), h("figcaption", {}, "Blue: data. Orange: model.")),
         h("figure", { style: "margin-top: .75rem" }, plane,
-          h("figcaption", {}, "Each place is one model: drag the dot. The lighter the violet, the lower the objective; the arrow is its steepest descent; letters mark where descents ended."))),
+          h("figcaption", {}, legend))),
       h("div", { class: "sliders", style: "align-content: start" },
         chosen.row,
-        h("div", { class: "buttons" }, button("Descend", () => down()), button("From everywhere", everywhere), button("Reset", reset)),
+        h("div", { class: "buttons" }, ...buttons),
         gap.row, values)),
     heard.line,
   );
@@ -174,7 +190,8 @@ function render({ model: store, el }) {
   function everywhere() {
     cancelAnimationFrame(running);
     trail = [];
-    for (const mean of [-3.2, -1.6, 0, 1.6, 3.2]) for (const sd of [0.3, 0.7, 2]) trail.push(descend(state.objective, state.gap, [mean, sd]));
+    const starts = [-3.2, -1.6, 0, 1.6, 3.2].flatMap((mean) => [0.3, 0.7, 2].map((sd) => [mean, sd]));
+    for (const place of starts) trail.push(descend(state.objective, state.gap, place));
     for (const path of trail) ends.push({ objective: state.objective, at: path.at(-1) });
     drawing.soon();
   }
@@ -202,7 +219,8 @@ function render({ model: store, el }) {
     const box = map.getBoundingClientRect();
     const across = (event.clientX - box.left - LEFT) / (box.width - LEFT);
     const up = 1 - (event.clientY - box.top) / (HEIGHT - FOOT);
-    move({ model: [LIMITS.mean[0] + across * (LIMITS.mean[1] - LIMITS.mean[0]), Math.exp(low + clamp(up, [0, 1]) * (high - low))] });
+    const mean = LIMITS.mean[0] + across * (LIMITS.mean[1] - LIMITS.mean[0]);
+    move({ model: [mean, Math.exp(low + clamp(up, [0, 1]) * (high - low))] });
   }
   map.addEventListener("pointerdown", (event) => {
     map.setPointerCapture(event.pointerId);
@@ -235,7 +253,9 @@ function render({ model: store, el }) {
     context.fillStyle = colour(root, "prior");
     bandsOf(state).rank.forEach((rank, i) => {
       context.globalAlpha = 0.07 * rank;
-      context.fillRect(LEFT + (i % 40) * cellX, floor - (Math.floor(i / 40) + 1) * cellY, cellX + 0.5, cellY + 0.5);
+      const [left, top] = [Math.round(LEFT + (i % 40) * cellX), Math.round(floor - (Math.floor(i / 40) + 1) * cellY)];
+      const [right, foot] = [Math.round(LEFT + ((i % 40) + 1) * cellX), Math.round(floor - Math.floor(i / 40) * cellY)];
+      context.fillRect(left, top, right - left, foot - top); // whole pixels: no seams
     });
     context.globalAlpha = 1;
     context.font = "12px system-ui, sans-serif";
@@ -282,7 +302,8 @@ function render({ model: store, el }) {
       context.stroke();
       const turn = Math.atan2(up, across);
       context.beginPath();
-      for (const [r, angle] of [[8, 0], [6, 2.3], [6, -2.3]]) context.lineTo(tipX + r * Math.cos(turn + angle), tipY + r * Math.sin(turn + angle));
+      for (const [r, angle] of [[8, 0], [6, 2.3], [6, -2.3]])
+        context.lineTo(tipX + r * Math.cos(turn + angle), tipY + r * Math.sin(turn + angle));
       context.fill();
     }
     context.beginPath();
@@ -313,9 +334,12 @@ function render({ model: store, el }) {
     chosen.show(state.objective);
     gap.show(state.gap);
     inputs.forEach((input) => input.show());
-    const downhill = [[-a, "right", "left"], [-b, "wider", "narrower"]].filter(([v]) => Math.abs(v) > 1e-3).map(([v, more, less]) => (v > 0 ? more : less));
-    const places = [...new Set(ends.filter((e) => e.objective === state.objective).map(({ at: [m, s] }) => `(${figure(m, 2)}, ${figure(s, 2)})`))];
-    const said = `Model: mean ${figure(state.model[0], 2)}, sd ${figure(state.model[1], 2)}. ${NAMES[state.objective]}: downhill is ${downhill.join(" and ") || "nowhere: at rest"}.`;
+    const ways = [[-a, "right", "left"], [-b, "wider", "narrower"]].filter(([v]) => Math.abs(v) > 1e-3);
+    const downhill = ways.map(([v, more, less]) => (v > 0 ? more : less)).join(" and ") || "nowhere: at rest";
+    const own = ends.filter((end) => end.objective === state.objective);
+    const places = [...new Set(own.map(({ at: [m, s] }) => `(${figure(m, 2)}, ${figure(s, 2)})`))];
+    const [mean, sd] = state.model.map((v) => figure(v, 2));
+    const said = `Model: mean ${mean}, sd ${sd}. ${NAMES[state.objective]}: downhill is ${downhill}.`;
     map.setAttribute("aria-label", `Map of the objective over mean and standard deviation. ${said}`);
     heard.say(said + (places.length ? ` Its descents ended at (mean, sd) = ${places.join(", ")}.` : ""));
   }

@@ -108,7 +108,7 @@ function render({ model, el }) {
   Object.values(RACERS).forEach(({ name, colour }, k) => {
     legend.append(h("span", {}, h("b", { style: `color: var(--${colour})` }, `${k + 1} `), name));
   });
-  const picture = h("figure", {}, pad.el, h("figcaption", {}, "Click or press an arrow key to start elsewhere, Enter to run again. Darker is lower; the numbers are the racers."));
+  const picture = h("figure", {}, pad.el, h("figcaption", {}, "Click or press an arrow key to start elsewhere, Enter to run again. The stronger the shade, the lower; the numbers are the racers."));
   const controls = h("div", { class: "sliders" }, which.row, pace.row, inertia.row, h("div", { class: "buttons" }, reset));
   const losses = h("figure", {}, curve, h("figcaption", {}, "log₁₀ of the height above the lowest place, by step"));
   root.append(h("div", { class: "stage" }, picture, h("div", { class: "side", style: "grid-template-columns: 1fr" }, legend, losses, controls)), heard.line);
@@ -165,9 +165,10 @@ function render({ model, el }) {
     context.fillStyle = colour(root, "soft");
     heights.forEach((v, i) => {
       const level = Math.round(12 * Math.sqrt((v - low) / (top - low))) / 12; // a root, so that the bottom is not all one
-      context.globalAlpha = 0.5 * (1 - level);
-      const [left, above] = at([middle(i % cells) - RANGE / cells, middle(Math.floor(i / cells)) + RANGE / cells]);
-      context.fillRect(left, above, side / cells + 0.5, side / cells + 0.5);
+      context.globalAlpha = 0.6 * (1 - level);
+      const [left, above] = [Math.round((side * (i % cells)) / cells), Math.round(side * (1 - (Math.floor(i / cells) + 1) / cells))];
+      const [right, below] = [Math.round((side * ((i % cells) + 1)) / cells), Math.round(side * (1 - Math.floor(i / cells) / cells))];
+      context.fillRect(left, above, right - left, below - above); // whole pixels, so that no seams show
     });
     context.globalAlpha = 1;
     context.font = "600 13px system-ui, sans-serif";
