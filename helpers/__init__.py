@@ -1,3 +1,3 @@
 """The small library of the book *Generative Models from First Principles*."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
