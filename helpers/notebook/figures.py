@@ -169,16 +169,18 @@ def _settle(figure: Figure) -> None:
 
 
 def _refuse_cut_text(figure: Figure) -> None:
-    """``ValueError`` where a title or a label leaves the picture: the layout shrinks the axes, never the words."""
-    words = [text for text in (figure._suptitle, figure._supxlabel, figure._supylabel) if text is not None]
+    """``ValueError`` where a title or a label is longer than its side: the layout shrinks the axes, never the words."""
+    across, along = [figure._suptitle, figure._supxlabel], [figure._supylabel]
     for ax in figure.axes:
-        words += [ax.title, ax._left_title, ax._right_title, ax.xaxis.label, ax.yaxis.label]
-    edge, slack = figure.bbox, 0.04 * figure.dpi
-    for text in words:
-        if text.get_visible() and text.get_text().strip():
-            box = text.get_window_extent()
-            if box.x0 < -slack or box.x1 > edge.x1 + slack or box.y0 < -slack or box.y1 > edge.y1 + slack:
-                raise ValueError(f"{text.get_text()!r} is cut off by the edge of the picture: say it in fewer words")
+        across += [ax.title, ax._left_title, ax._right_title, ax.xaxis.label]
+        along += [ax.yaxis.label]
+    slack = 0.04 * figure.dpi
+    for texts, ends, size in ((across, ("x0", "x1"), figure.bbox.width), (along, ("y0", "y1"), figure.bbox.height)):
+        for text in texts:
+            if text is not None and text.get_visible() and text.get_text().strip():
+                low, high = (getattr(text.get_window_extent(), end) for end in ends)
+                if low < -slack or high > size + slack:
+                    raise ValueError(f"{text.get_text()!r} is cut off by the edge of the picture: use fewer words")
 
 
 def _figure(what) -> Figure:
