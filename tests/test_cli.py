@@ -375,7 +375,7 @@ sys.exit(main())
 def test_killed_or_interrupted_and_resumed_it_equals_the_whole_run(folder, tmp_path):
     """SIGKILL at some moment, resumed; SIGINT, resumed: the same checkpoint as a run that nobody disturbed."""
     code = DRIVER.format(tests=str(TESTS), root=str(TESTS.parent), models=str(folder / "models"))
-    line = ["tiny_pixels", "--data", str(folder / "images.npz"), "--steps", "500", "--threads", "1", "--out"]
+    line = ["tiny_pixels", "--data", str(folder / "images.npz"), "--steps", "2000", "--threads", "1", "--out"]
 
     def start(*more):
         command = [sys.executable, "-c", code, *line, "run", *more]
