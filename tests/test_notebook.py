@@ -137,6 +137,24 @@ def test_show_wants_a_figure_and_its_description(shown, figure, alt, said):
     assert not shown
 
 
+def test_a_heavy_picture_is_slimmed(shown):
+    _, ax = plt.subplots()
+    cloud = np.random.default_rng(0).normal(size=(3000, 2))
+    ax.scatter(*cloud.T, s=8, c=cloud[:, 0], cmap="viridis", alpha=0.5)
+    figures._settle(ax.figure)
+    whole = figures._render(ax.figure)[0]
+    notebook.show(ax, alt="A cloud of many colours.")
+    bundle = shown[0][0]
+    light, dark = (base64.b64decode(x) for x in (bundle["image/png"], bundle[figures.FIGURE_TYPE]["dark"]))
+    assert len(whole) > figures.SLIM_BYTES and len(light) < len(whole) / 2 and len(dark) < len(whole) / 2
+    before, after = (picture(base64.b64encode(x))[..., :3].astype(int) for x in (whole, light))
+    apart = np.abs(before - after)  # of 255 shades; single pixels on the edges of dots may differ by more
+    assert before.shape == after.shape and apart.mean() < 1 and np.quantile(apart, 0.999) < 40
+    assert picture(base64.b64encode(dark))[0, 0, 3] == 0  # the ground stays transparent
+    light_line = figures._render(plots.curve(torch.arange(4.0)).figure)[0]
+    assert figures._slim(light_line) == light_line  # light ones stay as they are
+
+
 def test_a_text_that_the_edge_would_cut_is_refused(shown):
     _, axes = plt.subplots(1, 2)
     axes[0].set(title="In place", xlabel="x", xlim=(0, 1))
