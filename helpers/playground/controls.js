@@ -144,7 +144,11 @@ export function plane({ label, unit, range, step = 0.1, pointed, ended = () => {
   const canvas = h("canvas", { "aria-hidden": "true" });
   const inputs = ["left and right", "down and up"].map((way, k) => {
     const input = h("input", { type: "range", min: -range[k], max: range[k], step, "aria-label": `${label}, ${way}` });
-    const moved = (...to) => pointed(...to.map((v, i) => Math.max(-range[i], Math.min(range[i], v))), false);
+    const moved = (...to) => {
+      // At once, and not when it is shown: a second key may come before the next frame
+      place = to.map((v, i) => Math.max(-range[i], Math.min(range[i], v)));
+      pointed(...place, false);
+    };
     input.addEventListener("input", () => moved(...place.map((v, i) => (i === k ? Number(input.value) : v))));
     input.addEventListener("keydown", (event) => {
       const by = event.shiftKey ? 5 * step : step;
