@@ -150,6 +150,8 @@ def test_a_heavy_picture_is_slimmed(shown):
     before, after = (picture(base64.b64encode(x))[..., :3].astype(int) for x in (whole, light))
     apart = np.abs(before - after)  # of 255 shades; single pixels on the edges of dots may differ by more
     assert before.shape == after.shape and apart.mean() < 1 and np.quantile(apart, 0.999) < 40
+    few = np.asarray(Image.fromarray(before.astype(np.uint8)).quantize(8, dither=Image.Dither.NONE).convert("RGB"))
+    assert np.quantile(np.abs(before - few), 0.999) > 40  # mutant: too few colours
     assert picture(base64.b64encode(dark))[0, 0, 3] == 0  # the ground stays transparent
     light_line = figures._render(plots.curve(torch.arange(4.0)).figure)[0]
     assert figures._slim(light_line) == light_line  # light ones stay as they are

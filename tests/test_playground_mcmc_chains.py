@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_playground_page import ARGUMENTS, CHROMIUM, page_of, png_bytes, sync_api
+from one_playground import playing
 
 from helpers import playground
 from helpers.inference import monte_carlo
-from helpers.playground import display
 
 SOURCE = (Path(playground.__file__).parent / "mcmc_chains.js").read_text(encoding="utf-8")
 BUMPS = [[-1.0, 0.5], [0.8, -0.6], [0.2, 1.1]]
@@ -104,17 +103,9 @@ def test_density_score_and_diagnostics_are_pythons(answers):
     assert once["ess"] != pytest.approx(numbers["ess"], rel=0.01)
 
 
-def test_keys_move_a_bump_and_the_sampler_is_chosen(tmp_path):
+def test_keys_move_a_bump_and_the_sampler_is_chosen():
     state = {"bumps": BUMPS, "sampler": "walk", "step": 0.5}
-    bundle = display.make_bundle("mcmc_chains", {}, {"steps": 60}, state, png_bytes(), "Four chains on three bumps")
-    (tmp_path / "page.html").write_text(page_of(display.standalone_html(bundle)), encoding="utf-8")
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 360, "height": 800})
-        faults = []
-        page.on("pageerror", lambda e: faults.append(str(e)))
-        page.goto((tmp_path / "page.html").as_uri())
-        page.wait_for_selector(".readout:not(:empty)")
+    with playing("mcmc_chains", {"steps": 60}, state, "Four chains on three bumps", height=800) as page:
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Bump 1, arrow keys move it"
         page.keyboard.press("ArrowLeft")
@@ -136,5 +127,3 @@ def test_keys_move_a_bump_and_the_sampler_is_chosen(tmp_path):
         page.get_by_role("button", name="Reset").click()
         page.wait_for_function("() => document.querySelector('select').value === 'walk'")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        browser.close()
-    assert faults == []

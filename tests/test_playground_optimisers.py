@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 import scipy.optimize
 import torch
-from test_playground_page import ARGUMENTS, CHROMIUM, page_of, png_bytes, sync_api
+from one_playground import playing
 
 from helpers import playground
-from helpers.playground import display
 
 SOURCE = (Path(playground.__file__).parent / "optimisers.js").read_text(encoding="utf-8")
 START, RATE, BETA, STEPS = [-2.1, 1.3], 0.03, 0.8, 40
@@ -114,16 +113,9 @@ def test_mutants_are_found(racer, old, new):
     assert apart(run(SOURCE.replace(old, new)), racer, "valley") > 1e-3
 
 
-def test_keys_start_the_race_and_a_large_rate_flies_out(tmp_path):
+def test_keys_start_the_race_and_a_large_rate_flies_out():
     state = {"surface": "valley", "rate": 0.04, "momentum": 0.8, "start": [-2.5, 1.5]}
-    bundle = display.make_bundle("optimisers", {}, {"steps": 60}, state, png_bytes(), "Four paths in a long valley")
-    (tmp_path / "page.html").write_text(page_of(display.standalone_html(bundle)), encoding="utf-8")
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 360, "height": 800})
-        faults = []
-        page.on("pageerror", lambda e: faults.append(str(e)))
-        page.goto((tmp_path / "page.html").as_uri())
+    with playing("optimisers", {"steps": 60}, state, "Four paths in a long valley", height=800) as page:
         said = "document.querySelector('.readout').textContent"
         page.wait_for_function(f"() => {said}.startsWith('Step 60 from −2.50, 1.50')")
         assert "Adam is" in page.evaluate(said)
@@ -149,5 +141,3 @@ def test_keys_start_the_race_and_a_large_rate_flies_out(tmp_path):
         page.wait_for_function(f"() => {said}.startsWith('Step 60 from −2.50, 1.50')")
         assert page.evaluate("document.querySelector('select').value") == "valley"
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        browser.close()
-    assert faults == []
