@@ -14,7 +14,7 @@ from torch import Tensor
 
 from helpers.inference.em import Climb, em
 from helpers.models.base import GenerativeModel
-from helpers.models.markov import whole_number
+from helpers.models.checks import finite, whole_number
 
 
 class Linear(NamedTuple):
@@ -95,11 +95,12 @@ class LinearGaussian(GenerativeModel):
 
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """log N(x; mean, W Wᵀ + Ψ) in nats, (batch,), by Woodbury's identity: K×K matrices instead of D×D."""
-        centred = self._check(x, condition) - self.mean
-        gain, _, log_det = self.parameters_now.gain()
-        scaled = centred / self.noise
-        distance = (centred * scaled).sum(1) - ((scaled @ self.weight) * (centred @ gain.T)).sum(1)
-        return -0.5 * (distance + log_det + centred.shape[1] * math.log(2 * math.pi))
+        unit = self.noise.sqrt()
+        scaled = (self._check(x, condition) - self.mean).div_(unit)
+        _, spread, log_det = self.parameters_now.gain()
+        shared = scaled @ (self.weight / unit[:, None])  # Wᵀ Ψ⁻¹ (x − mean), (batch, K)
+        distance = torch.linalg.vector_norm(scaled, dim=1).square() - ((shared @ spread) * shared).sum(1)
+        return -0.5 * (distance + log_det + scaled.shape[1] * math.log(2 * math.pi))
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """p(z given x) = N(M⁻¹ Wᵀ Ψ⁻¹ (x − mean), M⁻¹), M = I + Wᵀ Ψ⁻¹ W: means (batch, K), covariance (K, K)."""
@@ -118,7 +119,8 @@ class LinearGaussian(GenerativeModel):
         """The mean of the data (D,), and their covariance (D, D)."""
         x = self._check(x, condition)
         mean = x.mean(0)
-        return mean, (x - mean).T @ (x - mean) / len(x)
+        centred = x - mean
+        return mean, centred.T @ centred / len(x)
 
     def _random_start(self, covariance: Tensor, generator: torch.Generator | None) -> Linear:
         """A random W; half of each coordinate's variance, or of the mean one where there is none, as noise."""
@@ -133,7 +135,7 @@ class LinearGaussian(GenerativeModel):
         d = self.config["dimensions"]
         if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 2 or x.shape[1] != d or len(x) == 0:
             raise ValueError(f"x is real points (N, {d}), not {describe(x)}")
-        if not x.isfinite().all():
+        if not finite(x):
             raise ValueError("x is finite, but this holds nan or inf")
         return x.to(self.device).double()
 

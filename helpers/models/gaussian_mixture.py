@@ -317,7 +317,11 @@ def draw_points(component: Tensor, noise: Tensor, mean: Tensor, covariance: Tens
     factor = torch.linalg.cholesky(covariance)
     if kind == "tied":
         return mean[component] + noise @ factor.T
-    return mean[component] + (factor[component] @ noise[:, :, None])[:, :, 0]
+    points = torch.empty_like(noise)
+    for k in component.unique().tolist():  # a matrix product for each component, not one for each point
+        chosen = component == k
+        points[chosen] = mean[k] + noise[chosen] @ factor[k].T
+    return points
 
 
 FAMILY = GaussianMixture

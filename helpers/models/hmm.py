@@ -160,18 +160,19 @@ class HMM(GenerativeModel):
 
     def _e_step(self, parameters: Parameters, x: Tensor, observed: Tensor, lengths: Tensor, ridge: float):
         log_emissions = self._log_emissions(parameters, x, observed)
-        log_likelihood, _, gamma, pairs = forward_backward(parameters, *log_emissions, lengths)
+        log_likelihood, gamma, pairs = forward_backward(parameters, *log_emissions, lengths)
         objective = log_likelihood.sum()
         if not objective.isfinite():
             raise ValueError(f"sequence {int((~log_likelihood.isfinite()).nonzero()[0])} has probability zero")
         if self.smoothing:
             tables = [*parameters[:2], *(parameters.emission if self.levels is not None else ())]
             objective = objective + self.smoothing * sum(t.log().sum() for t in tables)
-        initial, gamma = gamma[0].sum(0), (gamma * observed[..., None]).flatten(0, 1)
-        flat = x.flatten(0, 1)
-        if self.levels is not None:
-            emission = gamma.new_zeros(self.symbols, self.k).index_add_(0, flat.clamp(min=0).flatten(), gamma).T
+        initial, gamma = gamma[0].sum(0), gamma.flatten(0, 1)
+        if self.levels is not None:  # where nothing was observed, the index is that of a further symbol
+            emission = gamma.new_zeros(self.symbols + 1, self.k).index_add_(0, log_emissions[1].flatten(), gamma)
+            emission = emission[: self.symbols].T
         else:
+            flat, gamma = x.flatten(0, 1), gamma.mul_(observed.flatten()[:, None])
             gaussians = Gaussians(*parameters.emission, self.kind)
             size, sums = gaussians.chunk, None
             for part, weights in zip(flat.split(size), gamma.split(size), strict=True):
@@ -269,10 +270,10 @@ class HMM(GenerativeModel):
 
         ValueError: a sequence of probability zero.
         """
-        log_likelihood, alpha, gamma, _ = self._run(x, observed, backward=not filtered)
+        log_likelihood, states, _ = self._run(x, observed, backward=not filtered)
         if not log_likelihood.isfinite().all():
             raise ValueError(f"sequence {int((~log_likelihood.isfinite()).nonzero()[0])} has probability zero")
-        return (alpha if filtered else gamma).transpose(0, 1)
+        return states.transpose(0, 1)
 
     @torch.no_grad()
     def viterbi(self, x: Tensor, *, observed: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -336,8 +337,8 @@ def at_steps(columns: Tensor, index: Tensor) -> Tensor:
 def forward_backward(parameters: Parameters, columns: Tensor, index: Tensor, lengths: Tensor, backward: bool = True):
     """The exact sums over all state paths, from log p(x_t | z_t): ``columns`` (K, M) at each step of ``index`` (T, N).
 
-    Returns log p(x) (N,); p(z_t | x_1..t) (T, N, K); p(z_t | x) (T, N, K); and the expected numbers of transitions
-    (K, K), over all sequences, within their ``lengths`` (N,). The last two are None unless ``backward``.
+    Returns log p(x) (N,); p(z_t | x) (T, N, K); and the expected numbers of transitions (K, K), over all sequences,
+    within their ``lengths`` (N,). Without ``backward``: p(z_t | x_1..t) in place of p(z_t | x), and no transitions.
 
     By probabilities scaled to sum to 1 at each step: as exact as logarithms as long as every transition has a
     probability, since then no state can be lost for good by underflow; with forbidden transitions, by logarithms.
@@ -363,13 +364,14 @@ def _scaled(initial, transition, columns, index, lengths, backward):
     # Probability zero: a scale is 0 or what follows is 0/0
     log_likelihood = (scale[:, 0].log() + shift).sum(0).nan_to_num(nan=-math.inf, neginf=-math.inf)
     if not backward:
-        return log_likelihood, alpha.transpose(1, 2), None, None
-    beta, pairs, after = torch.ones_like(alpha), torch.zeros_like(transition), torch.empty_like(alpha[0])
+        return log_likelihood, alpha.transpose(1, 2), None
+    beta, pairs, after = torch.ones_like(alpha[0]), torch.zeros_like(transition), torch.empty_like(alpha[0])
     for t in range(len(index) - 1, 0, -1):
-        torch.div(emissions[t], scale[t], out=after).mul_(beta[t])  # p(x_t.. | z_t) / p(x_t.. | x_<t)
-        torch.mm(transition, after, out=beta[t - 1])
+        torch.div(emissions[t], scale[t], out=after).mul_(beta)  # p(x_t.. | z_t) / p(x_t.. | x_<t)
+        torch.mm(transition, after, out=beta)
         pairs.addmm_(alpha[t - 1], after.mul_(t < lengths).T)
-    return log_likelihood, alpha.transpose(1, 2), beta.mul_(alpha).transpose(1, 2), pairs.mul_(transition)
+        alpha[t - 1].mul_(beta)  # p(z_t-1 | x) where p(z_t-1 | x_1..t-1) was
+    return log_likelihood, alpha.transpose(1, 2), pairs.mul_(transition)
 
 
 def _logarithmic(initial, transition, columns, index, lengths, backward):
@@ -380,7 +382,7 @@ def _logarithmic(initial, transition, columns, index, lengths, backward):
     log_likelihood = alpha[-1].logsumexp(1)
     filtered = torch.stack(alpha).softmax(2)
     if not backward or not log_likelihood.isfinite().all():
-        return log_likelihood, filtered, None, None
+        return log_likelihood, filtered, None
     beta, pairs = [torch.zeros_like(alpha[0])], torch.zeros_like(transition)
     for t in range(len(alpha) - 1, 0, -1):
         after = log_transition + (log_emissions[t] + beta[-1])[:, None, :]
@@ -388,7 +390,7 @@ def _logarithmic(initial, transition, columns, index, lengths, backward):
         pairs += (both * (t < lengths)[:, None, None]).sum(0)
         beta.append(after.logsumexp(2))
     gamma = (torch.stack(alpha) + torch.stack(beta[::-1]) - log_likelihood[:, None]).exp()
-    return log_likelihood, filtered, gamma, pairs
+    return log_likelihood, gamma, pairs
 
 
 FAMILY = HMM
