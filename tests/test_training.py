@@ -529,3 +529,9 @@ def test_on_a_gpu_it_learns_and_resumes(tmp_path):
     truth = fit(whole, x, seed=2, **options)
     assert history.steps == 200 and history.best[1] < 0.05
     assert history.loss == pytest.approx(truth.loss, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gets_windows_of_a_text_that_is_elsewhere():
+    x = windows(torch.arange(100), 7)(2000, torch.Generator("cuda").manual_seed(0))
+    assert (x.diff(dim=1) == 1).all() and set(x[:, 0].tolist()) == set(range(94))

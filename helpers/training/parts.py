@@ -183,8 +183,9 @@ def windows(text: Tensor, length: int) -> Callable[[int, torch.Generator], Tenso
     offsets = torch.arange(length, device=text.device)
 
     def draw(batch_size: int, generator: torch.Generator) -> Tensor:
-        starts = torch.randint(len(text) - length + 1, (batch_size, 1), generator=generator, device=text.device)
-        return text[starts + offsets]
+        # The generator is where the model is; the text may have stayed with the processor
+        starts = torch.randint(len(text) - length + 1, (batch_size, 1), generator=generator, device=generator.device)
+        return text[starts.to(text.device) + offsets]
 
     return draw
 
