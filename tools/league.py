@@ -25,10 +25,11 @@ DATA = ("toys", "digits", "mnist", "faces", "shakespeare", "chorales")
 TEXT = 1_115_394  # characters of the plays, as many as the text known as Tiny Shakespeare has
 # A cell for each family and each data set that it can learn, with what it is told. Chosen on the validation part:
 # order and smoothing of the Markov chain, the length of the n-grams. The mixture of categoricals would need 6 GB for
-# images of 256 levels; no family takes the chorales' keys yet (0 and 1, steps × keys).
+# images of 256 levels.
 CELLS = {
     "gaussian_mixture/toys": [],
     "ppca/toys": ["--set", "latents=1"],
+    "factor_analysis/toys": ["--set", "latents=1"],
     "mixture_of_categoricals/digits": [],
     "vae/digits": [],
     "vae/mnist": [],
@@ -37,6 +38,10 @@ CELLS = {
     "ngram/shakespeare": ["--set", "n=8"],
     "hmm/shakespeare": [],
     "gpt/shakespeare": [],
+    "markov/chorales": ["--set", "order=4", "--set", "smoothing=0.02"],
+    "ngram/chorales": ["--set", "n=20"],
+    "hmm/chorales": [],
+    "gpt/chorales": [],
 }
 
 
@@ -44,7 +49,7 @@ def write_data(name: str, folder: Path) -> tuple[Path, list[str]]:
     """The data set as a file for the training command, and the arguments that restore its split.
 
     Its parts stand in order. Of the plays the first ``TEXT`` characters are taken, 90 % to learn from, the rest to
-    choose on. The chorales become piano rolls, 0 and 1, (N, T, 88) with their lengths.
+    choose on. The chorales become a text: see :func:`score`.
     """
     import numpy as np
 
@@ -56,25 +61,23 @@ def write_data(name: str, folder: Path) -> tuple[Path, list[str]]:
         path = folder / f"{name}.txt"
         path.write_text(parts[0].text[:TEXT], encoding="utf8")
         return path, ["--split", "order", "--fractions", ".9,.1"]
-    n = sum(len(part) for part in parts)
-    path = folder / f"{name}.npz"
     if name == "chorales":
-        x, lengths = (np.concatenate([get(part).numpy() for part in parts]) for get in (_keys, _lengths))
-        np.savez_compressed(path, x=x, lengths=lengths)
+        path = folder / f"{name}.txt"
+        texts = ["".join(score(x) for x in part.x) for part in parts]
+        path.write_text("".join(texts), encoding="utf8")
     else:
+        path, texts = folder / f"{name}.npz", parts
         np.savez(path, x=np.concatenate([part.x.numpy() for part in parts]))
-    shares = ",".join(f"{len(part) / n:.9f}" for part in parts[:2])
-    return path, ["--split", "order", "--fractions", shares]
+    sizes = [len(part) for part in texts]
+    return path, ["--split", "order", "--fractions", ",".join(f"{size / sum(sizes):.9f}" for size in sizes[:2])]
 
 
-def _keys(part):
-    from helpers import data
+def score(x) -> str:
+    """A chorale (T, 4) as a line: sixteenth by sixteenth, a character for each voice, from the soprano down.
 
-    return data.piano_roll(part.x)
-
-
-def _lengths(part):
-    return part.y["length"]
+    The code of the character is the MIDI pitch, 36 to 81, which are ``$`` to ``Q``; a rest is ``~``.
+    """
+    return "".join(chr(pitch) if pitch else "~" for pitch in x[x >= 0].tolist()) + "\n"
 
 
 def run(cell: str, seed: int, seconds: float = SECONDS, steps: int | None = None) -> dict:
