@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import chapters  # noqa: E402
 import sync  # noqa: E402
 
-VALUES = {"elbo": 93.74, "part": 0.8261, "images": 1797, "best": "PixelCNN", "slope": -0.5}
+VALUES = {"elbo": 93.74, "part": 0.8261, "images": 1797, "best": "PixelCNN", "slope": -0.5, "gap": -1.2e-5}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,7 @@ VALUES = {"elbo": 93.74, "part": 0.8261, "images": 1797, "best": "PixelCNN", "sl
         ("the VAE<!--=best--> wins", "the PixelCNN<!--=best--> wins"),
         ("falls by 1<!--=slope:.2f-->", "falls by −0.50<!--=slope:.2f-->"),
         ("−0.52<!--=slope:.2f±0.05-->", "−0.52<!--=slope:.2f±0.05-->"),
+        ("about −3e-05<!--=gap:.0e-->", "about −1e-05<!--=gap:.0e-->"),
         ("90.0<!--=elbo:.1f-->–99.1<!--=elbo:.1f-->", "93.7<!--=elbo:.1f-->–93.7<!--=elbo:.1f-->"),
         ("**90**<!-- a plain comment -->", "**90**<!-- a plain comment -->"),
     ],

@@ -88,7 +88,8 @@ def formatted(value: float | int | str, spec: str | None, where: str) -> str:
     if isinstance(value, float) and not spec:
         raise ValueError(f"{where}: a number with decimals needs a format, as in {where[:-3]}:.1f-->")
     try:
-        return format(value, spec or "").replace("-", "−" if not isinstance(value, str) else "-")
+        text = format(value, spec or "")
+        return "−" + text[1:] if text[:1] == "-" and not isinstance(value, str) else text  # 2e-05 keeps its hyphen
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
