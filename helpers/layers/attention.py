@@ -17,7 +17,7 @@ class RMSNorm(nn.Module):
         self.gain, self.eps = nn.Parameter(torch.ones(width)), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.gain.shape, self.gain, self.eps)
+        return torch.rms_norm(x, self.gain.shape, self.gain, self.eps)
 
 
 def turns(start: int | Tensor, length: int, size: int, like: Tensor, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
@@ -103,7 +103,7 @@ class CausalSelfAttention(nn.Module):
         qkv = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, heads, T, D)
         qk, v = qkv[:2], qkv[2]
         if self.qk_norm:
-            qk = F.rms_norm(qk, qk.shape[-1:], eps=1e-6)
+            qk = torch.rms_norm(qk, qk.shape[-1:], eps=1e-6)
         if turn is not None:
             qk = rotate(qk, turn)
         return qk[0], qk[1], v

@@ -178,13 +178,14 @@ class GPT(GenerativeModel):
         """For rotary positions: how far the queries and keys of ``tokens`` turn, the same in all layers."""
         if self.position is not None:
             return None
-        start, new = past.layers[0].used if past else 0, tokens.shape[1]
-        size = self.config["width"] // self.config["heads"]
-        if past is None:
-            return turns(0, new, size, self.embedding.weight)
-        if past.turn is None:
-            past.turn = turns(0, self.context, size, self.embedding.weight)
-        return past.turn[0][start : start + new], past.turn[1][start : start + new]
+        if past is None or past.turn is None:
+            length = tokens.shape[1] if past is None else self.context
+            turn = turns(0, length, self.config["width"] // self.config["heads"], self.embedding.weight)
+            if past is None:
+                return turn
+            past.turn = turn
+        new = slice(past.layers[0].used, past.layers[0].used + tokens.shape[1])
+        return past.turn[0][new], past.turn[1][new]
 
     def step(self, window: Tensor, at: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One symbol of cached decoding as a function of tensors of fixed shape, which a playground can export.
@@ -309,15 +310,17 @@ class GPT(GenerativeModel):
             check_sequences(prefix.view(-1, prefix.shape[-1]), self.levels)
         prefix = prefix.to(self.device).long().expand(n, prefix.shape[-1])[:, :length]
         begin = torch.full((n, 1), self.begin, dtype=torch.int64, device=self.device)
-        read, past = begin[:, :0], Past(self)
+        read, past = [], Past(self) if cached else None
 
         def step(new: Tensor) -> Tensor:
-            nonlocal read, past
-            read = torch.cat([read, new], 1)
-            if read.shape[1] > self.context:
-                read = new = torch.cat([begin, read[:, read.shape[1] - self.context // 2 :]], 1)
-                past = Past(self)
-            return self(new, past)[:, -1] if cached else self(read)[:, -1]
+            nonlocal past
+            read.append(new)
+            if past is None or past.layers[0].used + new.shape[1] > self.context:
+                new = torch.cat(read, 1)
+                if new.shape[1] > self.context:
+                    new = torch.cat([begin, new[:, new.shape[1] - self.context // 2 :]], 1)
+                read[:], past = [new], Past(self) if cached else None
+            return self(new, past)[:, -1]
 
         with torch.inference_mode():  # keeps less account than no_grad: a fifth less time for each symbol
             drawn = decoding.decode(
