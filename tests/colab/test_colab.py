@@ -51,6 +51,7 @@ def colab():
             shutil.rmtree(folder, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", folder], check=True)
             pip(python, "install", "--no-deps", "-r", LIST)
+            pip(python, "install", "torch")  # it is there; a build for GPUs needs more than the list holds
             made.write_text(json.dumps(installed(python)))
         before = installed(python)
         assert not {"helpers", sync.DISTRIBUTION} & before.keys()
