@@ -73,6 +73,7 @@ MUTANTS = {
         n, 'alt="A round hill turns into the fitted, tilted one."', 'alt=""'
     ),
     "plt.show()": lambda n: replace(n, "frames = []", "frames = []\nplt.show()"),
+    "sends no model there": lambda n: replace(n, "frames = []", "frames = []\ntorch.Generator(settings.device)"),
     "is MyST": lambda n: replace(n, "## Play", "```{note}\n```"),
     "'{ref}`' is MyST": lambda n: replace(n, "## Play", "see {ref}`x`"),
     "has 61 cells": lambda n: n.cells.extend(nbformat.v4.new_markdown_cell() for _ in range(61 - len(n.cells))),

@@ -106,7 +106,10 @@ def has_alt(call: ast.Call, name: tuple[str, str]) -> bool:
 
 
 def portable(notebook) -> Iterator[str]:
-    """JupyterLab, Colab and slides show MyST's roles and directives as raw text."""
+    """JupyterLab, Colab and slides show MyST's roles and directives as raw text; a GPU wants all in one place."""
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    if "Generator(settings.device)" in code and ".to(settings.device)" not in code:
+        yield "draws with a generator on settings.device, but sends no model there: on a GPU it stops"
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and (match := MYST.search(re.sub(r"``.*?``", "", cell.source))):
             yield f"{named(cell)}: {match[0].strip()!r} is MyST, which other readers of notebooks show raw"
