@@ -135,6 +135,16 @@ def test_the_cache_changes_nothing_but_the_time(options, monkeypatch):
         assert not torch.allclose(model(tokens[:, 3:], past), model(tokens)[:, 3:], atol=1e-3)
 
 
+def test_what_was_drawn_can_be_learnt_from():
+    model = small(length=6)
+    model.loss(model.sample(4)).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    with torch.inference_mode():  # mutant: the sample leaves in the mode in which it was drawn
+        drawn = model.sample(4)
+    with pytest.raises(RuntimeError, match="Inference tensors"):
+        model.loss(drawn)
+
+
 @pytest.mark.parametrize("ends", [False, True])
 def test_samples_follow_log_prob(ends):
     model = small(ends=ends, length=3)

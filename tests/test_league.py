@@ -67,6 +67,7 @@ def test_a_cell_run_again_agrees(cell, seed, monkeypatch):
         "factor_analysis/toys": None,
         "markov/chorales": "smoothing=0.2",
         "ngram/chorales": "n=3",
+        "hmm/chorales": "states=4",
     }.get(cell)
     if mutant:
         monkeypatch.setitem(league.CELLS, cell, [*league.CELLS[cell], "--set", mutant])

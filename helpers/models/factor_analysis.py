@@ -99,7 +99,7 @@ class LinearGaussian(GenerativeModel):
         scaled = (self._check(x, condition) - self.mean).div_(unit)
         _, spread, log_det = self.parameters_now.gain()
         shared = scaled @ (self.weight / unit[:, None])  # Wᵀ Ψ⁻¹ (x − mean), (batch, K)
-        distance = torch.linalg.vector_norm(scaled, dim=1).square() - ((shared @ spread) * shared).sum(1)
+        distance = torch.einsum("nd,nd->n", scaled, scaled) - ((shared @ spread) * shared).sum(1)
         return -0.5 * (distance + log_det + scaled.shape[1] * math.log(2 * math.pi))
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@
 // params: { steps: how many each chain takes (default 400), advice: "what to try" }
 // A stroke is a row of grains, SPACING apart; a tap is a stroke of one grain. The density is a mixture of round normal
 // bumps, one at each grain, all of the same weight and of standard deviation `width`: its mass lies as the ink does.
-import { colour, figure, followTheme, frame, h, pointing, readout, sharp, slider, whenSeen } from "./controls.js";
+import { choice, colour, figure, followTheme, frame, h, pointing, readout, sharp, slider, whenSeen } from "./controls.js";
 
 const RANGE = 4; // the plane reaches from −4 to 4
 const SPACING = 0.4; // at twice the smallest width a row of bumps is flat to 1.5 %
@@ -154,9 +154,7 @@ function render({ model, el }) {
   pad.plane.addEventListener("focusout", lift);
   pad.map.addEventListener("lostpointercapture", lift);
   const trace = h("canvas", { role: "img", style: "height: 150px" });
-  const choice = h("select", { "aria-label": "Sampler" });
-  for (const [key, name] of Object.entries(SAMPLERS)) choice.append(h("option", { value: key }, name));
-  choice.addEventListener("change", () => change({ sampler: choice.value }));
+  const chosen = choice({ label: "Sampler", options: Object.entries(SAMPLERS), change: (x) => change({ sampler: x }) });
   const long = { short: "", long: "units of the plane" };
   const size = slider({ label: "Step size", unit: long, min: 0.1, max: 2, step: 0.1, change: (x) => change({ step: x }) });
   const breadth = slider({ label: "Width of the ink", unit: long, min: 0.2, max: 0.8, step: 0.05, digits: 2, change: (x) => change({ width: x }) });
@@ -172,7 +170,7 @@ function render({ model, el }) {
     buttons.lastChild.addEventListener("click", () => (lift(), act()));
   }
   const heard = readout();
-  const controls = h("div", { class: "sliders" }, h("label", {}, h("span", {}, "Sampler"), choice), size.row, breadth.row, buttons);
+  const controls = h("div", { class: "sliders" }, chosen.row, size.row, breadth.row, buttons);
   root.append(
     h("div", { class: "stage" },
       h("figure", {}, pad.plane, h("figcaption", {}, "Blue: the density, its strokes numbered. Orange: where four chains have been; squares: where they are.")),
@@ -208,11 +206,11 @@ function render({ model, el }) {
     drawing.soon();
   }
   function changed() {
-    if (grip === "ink") {
+    if (grip === "ink" && strokes.length) {
       const last = strokes.at(-1);
       const longer = lengthened(last, pad.cursor, room());
       if (longer.length > last.length) change({ strokes: [...strokes.slice(0, -1), longer] });
-    } else if (grip) {
+    } else if (grip?.origin) {
       const { k, origin, from } = grip;
       const by = from.map((v, i) => {
         const places = origin.map((m) => m[i]);
@@ -244,7 +242,7 @@ function render({ model, el }) {
   // ---- drawing ----
   function draw() {
     run(matchMedia("(prefers-reduced-motion: reduce)").matches ? steps : 3);
-    choice.value = sampler;
+    chosen.show(sampler);
     size.show(step);
     breadth.show(width);
     drawPlane();
