@@ -97,6 +97,20 @@ def test_accessible(visit, name, width, theme):
     assert not faults, json.dumps(faults, indent=1)
 
 
+def test_a_dark_page_is_dark_from_the_first_stroke(visit):
+    """The theme's own script asks the system after the page is drawn, and then fades all colours."""
+    page = visit("book/index.html", theme="dark").page
+    page.evaluate("localStorage.clear()")  # as on a first visit
+    page.add_init_script(
+        """document.addEventListener('readystatechange', () => {
+               window.first ??= document.documentElement.dataset.theme;
+           });
+           document.addEventListener('transitionrun', (event) => { window.fades = event.target.outerHTML; });"""
+    )
+    page.reload()
+    assert page.evaluate("[window.first, window.fades]") == ["dark", None]
+
+
 @pytest.mark.parametrize("name", SAMPLE)
 def test_opens_from_the_file_system(visit, html, name):
     seen = visit(name, base=html.as_uri())
