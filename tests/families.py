@@ -131,3 +131,39 @@ class Duel(GenerativeModel):
 
     def sample(self, n, condition=None, *, generator=None):
         return self.generator(torch.randn(n, self.config["dimensions"], generator=generator))
+
+
+class Line(GenerativeModel):
+    """y = wx + b with noise on the input and dropout: as much randomness as a loss can have."""
+
+    def __init__(self, dropout=0.0):
+        super().__init__()
+        self.config = dict(dropout=dropout)
+        self.net = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 1))
+
+    def loss(self, x, condition=None):
+        target = x.sum(1, keepdim=True) if condition is None else condition[:, None]
+        return (self.net(x + 0.1 * torch.randn_like(x) * self.training) - target).square().mean()
+
+
+class Drift(GenerativeModel):
+    """Its validation loss is (w − 3)², its training pushes w up by one a step: best after the third."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(()))
+
+    def optimizers(self, learning_rate, weight_decay=0.0):
+        return [torch.optim.SGD([self.w], lr=learning_rate)]
+
+    def loss(self, x, condition=None):
+        return -self.w if self.training else (self.w - 3) ** 2
+
+
+def line(seed=0, **options):
+    torch.manual_seed(seed)
+    return Line(**options), torch.randn(64, 2)
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
