@@ -4,7 +4,7 @@
 //   height of the drawing, evidence: { index: value } at first, advice }
 // table: p(own value | parents) as nested lists, one level for each parent in order, the innermost over own values.
 // state: { evidence: for each variable the value that is known, or −1 }
-import { figure, followTheme, frame, h, pressable, readout, svg, whenSeen } from "./controls.js";
+import { button, figure, follow, frame, h, keepDrawn, pressable, readout, svg } from "./controls.js";
 
 const [BOX, HEAD, LINE, NAME, BAR] = [132, 22, 24, 34, 42];
 
@@ -96,7 +96,7 @@ function render({ model, el }) {
     chart.append(node);
     return { node, rows };
   });
-  const reset = h("button", { type: "button" }, "Forget all evidence");
+  const reset = button("Forget all evidence", () => change(variables.map(() => -1)));
   const caption = h("figcaption", {}, "Green: posteriors. Blue: what you said is observed. Upright mark: where the bar was before your last press.");
   const heard = readout();
   root.append(h("figure", {}, chart, caption), reset, heard.line);
@@ -109,9 +109,7 @@ function render({ model, el }) {
     model.save_changes();
     drawing.soon();
   }
-  reset.addEventListener("click", () => change(variables.map(() => -1)));
   const fromPython = () => ((known = [...model.get("evidence")]), drawing.soon());
-  model.on("change:evidence", fromPython);
 
   // ---- drawing ----
   const percent = (p) => `${figure(100 * p)} %`;
@@ -141,15 +139,10 @@ function render({ model, el }) {
     heard.say(possible ? said + was : `${given.join(", ")}: this combination has probability zero, so there is no posterior.`);
   }
 
-  const drawing = whenSeen(root, draw);
-  const stopTheme = followTheme(root, drawing.soon);
+  const drawing = keepDrawn(root, draw, null, follow(model, ["evidence"], fromPython));
   el.playground = { marginals: (evidence) => marginals(variables, evidence), change };
   draw();
-  return () => {
-    model.off("change:evidence", fromPython);
-    drawing.stop();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render };

@@ -5,7 +5,8 @@
 //   extent: the plane reaches from −extent to extent on both axes (default 4), names: of the two classes,
 //   tied: one variance for both classes (default true), penalty: of logistic regression (default 1),
 //   smoothing: of naive Bayes, the share of the largest variance added to each (default 0.001), advice }
-import { colour, figure, followTheme, frame, h, readout, sharp, slider, whenSeen } from "./controls.js";
+import { button, colour, figure, follow, frame, h, keepDrawn, readout, sharp, slider } from "./controls.js";
+import { stroke, zeroLine } from "./contours.js";
 
 const CELLS = 64; // of the grid on which boundaries are traced
 
@@ -27,11 +28,6 @@ function render({ model, el }) {
   keys.setAttribute("aria-label", `Points: ${help}`);
   const plane = h("div", { class: "plane", role: "group", "aria-label": "Plane of points" }, map, keys);
   const legend = h("figcaption", {}, `● ${names[0]}, ■ ${names[1]}. Orange, solid: naive Bayes. Green, dashed: logistic.`);
-  const button = (text, act) => {
-    const made = h("button", { type: "button" }, text);
-    made.addEventListener("click", act);
-    return made;
-  };
   const adding = button("", () => change(() => (adds = 1 - adds)));
   const variances = button("", () => change(() => (tied = !tied)));
   const penalty = slider({
@@ -101,7 +97,6 @@ function render({ model, el }) {
     chosen = Math.max(0, Math.min(chosen, points.length - 1));
     drawing.soon();
   };
-  model.on("change:points", fromPython);
 
   // ---- drawing ----
   function draw() {
@@ -117,8 +112,8 @@ function render({ model, el }) {
     context.fillStyle = colour(root, "panel");
     context.fillRect(0, 0, side, side);
     if (both) {
-      stroke(context, "latent", [7, 5], () => straight(context, at, logistic.w));
-      stroke(context, "model", [], () => trace(context, at, bayes));
+      stroke(context, colour(root, "latent"), 3, [7, 5], () => straight(context, at, logistic.w));
+      stroke(context, colour(root, "model"), 3, [], () => trace(context, at, bayes));
     }
     points.forEach(([x, y, c], i) => {
       const [u, v] = at(x, y);
@@ -134,16 +129,6 @@ function render({ model, el }) {
     say(both, bayes, logistic);
   }
 
-  function stroke(context, name, dash, path) {
-    context.strokeStyle = colour(root, name);
-    context.lineWidth = 3;
-    context.setLineDash(dash);
-    context.beginPath();
-    path();
-    context.stroke();
-    context.setLineDash([]);
-  }
-
   function say(both, bayes, logistic) {
     const point = points[chosen];
     const where = point ? `${names[point[2]]} at (${figure(point[0])}, ${figure(point[1])})` : "no point";
@@ -157,23 +142,13 @@ function render({ model, el }) {
     );
   }
 
-  /** The curve where the log-odds are 0, by marching squares. */
+  /** The curve where the log-odds are 0. */
   function trace(context, at, odds) {
     const corner = (i) => -extent + (i * 2 * extent) / CELLS;
     const value = Array.from({ length: CELLS + 1 }, (_, j) =>
       Array.from({ length: CELLS + 1 }, (_, i) => odds(corner(i), corner(j))),
     );
-    for (let j = 0; j < CELLS; j++)
-      for (let i = 0; i < CELLS; i++) {
-        const corners = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]];
-        const cuts = corners.flatMap(([a, b], k) => {
-          const [c, d] = corners[(k + 1) % 4];
-          const [from, to] = [value[b][a], value[d][c]];
-          const share = from / (from - to);
-          return from > 0 !== to > 0 ? [at(corner(a + share * (c - a)), corner(b + share * (d - b)))] : [];
-        });
-        cuts.forEach((cut, k) => (k % 2 ? context.lineTo(...cut) : context.moveTo(...cut)));
-      }
+    zeroLine(context, at, corner, value);
   }
 
   /** The straight line where w·(x, y, 1) is 0. */
@@ -183,18 +158,10 @@ function render({ model, el }) {
     for (const t of [-3 * extent, 3 * extent]) context.lineTo(...at((-c / norm) * u - t * v, (-c / norm) * v + t * u));
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(plane);
-  const stopTheme = followTheme(root, drawing.soon);
+  const drawing = keepDrawn(root, draw, plane, follow(model, ["points"], fromPython));
   el.playground = { naiveBayes, logisticRegression, points: () => points }; // for the console and the tests
   draw();
-  return () => {
-    model.off("change:points", fromPython);
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 /** Log-odds of class 1 at (x, y): log p(1) + log N(x | 1) + log N(y | 1), less the same of class 0. */

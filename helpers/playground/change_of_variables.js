@@ -5,7 +5,7 @@
 // steep the density is low, folds add up, and a flat piece puts its mass into one bin.
 // state: name: a key of FUNCTIONS or "drawn", g: 61 heights, base: a key of BASES, seed: a whole number.
 // params: { advice: "what to try" }, optional.
-import { choice, colour, figure, followTheme, frame, h, plane, readout, sharp, whenSeen } from "./controls.js";
+import { button, choice, colour, figure, follow, frame, h, keepDrawn, listing, plane, readout, setAll, sharp } from "./controls.js";
 
 const [KNOTS, FINE, BINS, REACH, DRAWS] = [61, 1200, 120, 3, 1000];
 const WIDE = (2 * REACH) / BINS;
@@ -137,9 +137,9 @@ function render({ model: store, el }) {
     options: Object.entries(BASES).map(([key, [text]]) => [key, text]),
     change: (key) => move({ base: key }),
   });
-  const again = h("button", { type: "button" }, "Draw 1,000 others");
-  const reset = h("button", { type: "button" }, "Reset");
-  const values = h("div", { class: "values" });
+  const again = button("Draw 1,000 others", () => move({ seed: state.seed + 1 }));
+  const reset = button("Reset", () => move(structuredClone(start)));
+  const values = listing();
   const heard = readout();
   root.append(
     h(
@@ -168,7 +168,7 @@ function render({ model: store, el }) {
         chosen.row,
         base.row,
         h("div", { class: "buttons" }, again, reset),
-        values,
+        values.el,
       ),
     ),
     heard.line,
@@ -177,19 +177,15 @@ function render({ model: store, el }) {
   // ---- moving ----
   function move(changes) {
     const next = { ...state, ...changes };
-    for (const key of KEYS) store.set(key, next[key]); // each calls fromPython
-    store.save_changes();
+    setAll(store, next); // calls fromPython
     state = next;
     drawing.soon();
   }
   const draw_on = (g) => move({ name: "drawn", g: g.map((y) => Math.round(1000 * y) / 1000) });
-  again.addEventListener("click", () => move({ seed: state.seed + 1 }));
-  reset.addEventListener("click", () => move(structuredClone(start)));
   const fromPython = () => {
     state = read();
     drawing.soon();
   };
-  for (const key of KEYS) store.on(`change:${key}`, fromPython);
 
   // ---- drawing ----
   function drawSheet(width, edges, rays) {
@@ -289,12 +285,8 @@ function render({ model: store, el }) {
     base.show(state.base);
     const peak = made.right.indexOf(Math.max(...made.right));
     const highest = (peak + 0.5) * WIDE - REACH;
-    values.replaceChildren(
-      h("span", {}, "Area of the density of y"),
-      h("output", {}, figure(made.areas[0], 3)),
-      h("span", {}, "Area without the division"),
-      h("output", {}, figure(made.areas[1], 3)),
-    );
+    const names = ["Area of the density of y", "Area without the division"];
+    values.show(names.map((name, i) => [name, figure(made.areas[i], 3)]));
     const said = `The density of y is highest at ${figure(highest)}: ${figure(made.right[peak], 2)} per unit.`;
     below.setAttribute("aria-label", `Density of x: ${BASES[state.base][0]}.`);
     right.setAttribute("aria-label", said);
@@ -302,19 +294,11 @@ function render({ model: store, el }) {
     heard.say(`${said} Its area is ${area}; without the division by |g′| it would be ${wrong}.`);
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(sheet.el);
-  const stopTheme = followTheme(root, drawing.soon);
+  const drawing = keepDrawn(root, draw, sheet.el, follow(store, KEYS, fromPython));
   for (const event of ["focusin", "focusout"]) sheet.el.addEventListener(event, () => drawing.soon());
   el.playground = { move, state: () => state }; // for the console
   draw();
-  return () => {
-    for (const key of KEYS) store.off(`change:${key}`, fromPython);
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render, heights, curve, masses, pushforward, draws, stroke, smoothed };

@@ -3,7 +3,7 @@
 // params: { weights: [K], pixels: [K][H·W][levels], labels: [K][digits], all in positive counts that need not sum
 //   to 1, start: the evidence at first, advice }
 // state: { x: [H·W + 1], the level of each pixel and then the label, −1 where nothing is given }
-import { choice, colour, figure, followTheme, frame, h, plane, readout, sharp, whenSeen } from "./controls.js";
+import { button, choice, colour, figure, follow, frame, h, keepDrawn, plane, readout, sharp } from "./controls.js";
 
 const share = (row) => {
   const sum = row.reduce((a, b) => a + b, 0);
@@ -82,8 +82,8 @@ function render({ model, el }) {
     options: [[-1, "not given"], ...digits.map((d, v) => [v, d])],
     change: (v) => change([...x.slice(0, -1), Number(v)]),
   });
-  const again = h("button", { type: "button" }, "Draw again");
-  const nothing = h("button", { type: "button" }, "Forget all");
+  const again = button("Draw again", () => (seed++, drawing.soon()));
+  const nothing = button("Forget all", () => change(x.map(() => -1)));
   const reset = h("button", { type: "button" }, "Reset");
   const heard = readout();
   const legend = "Blue frame: given. The rest shows what the model expects there. Arrow keys move, Enter paints.";
@@ -128,14 +128,11 @@ function render({ model, el }) {
   function entered() {
     paint();
   }
-  again.addEventListener("click", () => (seed++, drawing.soon()));
-  nothing.addEventListener("click", () => change(x.map(() => -1)));
   reset.addEventListener("click", () => {
     brushes.show((brush = levels - 1));
     change(params.start);
   });
   const fromPython = () => ((x = [...model.get("x")]), drawing.soon());
-  model.on("change:x", fromPython);
 
   // ---- drawing ----
   function ink(context, value, left, top, size) {
@@ -212,18 +209,10 @@ function render({ model, el }) {
     heard.say(`Given ${count} of ${pixels} pixels${told}: log-probability ${nats} nats${belief}.`);
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(pad.el);
-  const stopTheme = followTheme(root, drawing.soon);
+  const drawing = keepDrawn(root, draw, pad.el, follow(model, ["x"], fromPython));
   el.playground = { conditional: (evidence) => conditional(table, evidence), change };
   draw();
-  return () => {
-    model.off("change:x", fromPython);
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render };

@@ -1,4 +1,4 @@
-// What every playground is made of: the frame with its themes, sliders, a reset, the line that is read aloud.
+// What every playground is made of: the frame with its themes, sliders, planes, the line that is read aloud.
 // Colours mean the same here as in the book's figures.
 
 const STYLE = `
@@ -91,7 +91,7 @@ export function theme() {
 }
 
 /** Keeps root's theme as the page's, and calls `redraw` when it changes; returns what stops it. */
-export function followTheme(root, redraw) {
+function followTheme(root, redraw) {
   const update = () => {
     if (root.dataset.theme === theme()) return;
     root.dataset.theme = theme();
@@ -128,6 +128,23 @@ export function slider({ label, unit, min, max, step, change, digits = 1 }) {
   return { row, input, show };
 }
 
+/** A button, and what a press of it does. */
+export function button(text, act) {
+  const made = h("button", { type: "button" }, text);
+  made.addEventListener("click", act);
+  return made;
+}
+
+/** Names and numbers in two columns; `show([[name, number, whether it is the chosen one], …])` writes them anew. */
+export function listing() {
+  const el = h("div", { class: "values" });
+  const cells = ([name, number, chosen]) => {
+    const mark = chosen ? { class: "chosen" } : {};
+    return [h("span", mark, name), h("output", mark, number)];
+  };
+  return { el, show: (rows) => el.replaceChildren(...rows.flatMap(cells)) };
+}
+
 /** A labelled list to choose from, `options` as [[value, text], …]; `choice.show(value)` chooses silently. */
 export function choice({ label, options, change }) {
   const input = h("select", {}, ...options.map(([value, text]) => h("option", { value }, text)));
@@ -137,13 +154,16 @@ export function choice({ label, options, change }) {
 
 /** A canvas that answers to the pointer and to the arrow keys: `range` is [x, y], for −x … x across and −y … y up.
  *
- * `pointed(x, y, down)` hears each place, `down` at the beginning of a stroke; `ended()` the end of one; `entered()`
- * the Enter key and the space bar. `show(x, y, text)` tells the keyboard where it is, and a screen reader `text`. */
-export function plane({ label, unit, range, step = 0.1, pointed, ended = () => {}, entered = () => {} }) {
+ * `pointed(x, y, down, event)` hears each place, `down` at the beginning of a stroke, `event` where a pointer is; `ended()`
+ * the end of one; `entered(event)` the Enter key and the space bar. `show(x, y, text)` tells the keyboard where it is, and
+ * a screen reader `text`. An arrow goes `stride` far, the inputs `step`; `name(way)` is what an input is called. */
+export function plane({
+  label, unit, range, step = 0.1, stride = step, pointed, ended = () => {}, entered = () => {}, name = (way) => `${label}, ${way}`,
+}) {
   let place = [0, 0];
   const canvas = h("canvas", { "aria-hidden": "true" });
   const inputs = ["left and right", "down and up"].map((way, k) => {
-    const input = h("input", { type: "range", min: -range[k], max: range[k], step, "aria-label": `${label}, ${way}` });
+    const input = h("input", { type: "range", min: -range[k], max: range[k], step, "aria-label": name(way) });
     const moved = (...to) => {
       // At once, and not when it is shown: a second key may come before the next frame
       place = to.map((v, i) => Math.max(-range[i], Math.min(range[i], v)));
@@ -151,10 +171,10 @@ export function plane({ label, unit, range, step = 0.1, pointed, ended = () => {
     };
     input.addEventListener("input", () => moved(...place.map((v, i) => (i === k ? Number(input.value) : v))));
     input.addEventListener("keydown", (event) => {
-      const by = event.shiftKey ? 5 * step : step;
+      const by = event.shiftKey ? 5 * stride : stride;
       const [dx, dy] = { ArrowLeft: [-by, 0], ArrowRight: [by, 0], ArrowUp: [0, by], ArrowDown: [0, -by] }[event.key] ?? [];
       if (dx !== undefined) moved(place[0] + dx, place[1] + dy);
-      else if (event.key === "Enter" || event.key === " ") entered();
+      else if (event.key === "Enter" || event.key === " ") entered(event);
       else return;
       event.preventDefault();
     });
@@ -163,7 +183,7 @@ export function plane({ label, unit, range, step = 0.1, pointed, ended = () => {
   const at = (event, down) => {
     const box = canvas.getBoundingClientRect();
     const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-    pointed(...[2 * x - 1, 1 - 2 * y].map((v, i) => Math.max(-1, Math.min(1, v)) * range[i]), down);
+    pointed(...[2 * x - 1, 1 - 2 * y].map((v, i) => Math.max(-1, Math.min(1, v)) * range[i]), down, event);
   };
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
@@ -183,6 +203,29 @@ export function plane({ label, unit, range, step = 0.1, pointed, ended = () => {
   return { el: h("div", { class: "plane", role: "group", "aria-label": label }, canvas, ...inputs), canvas, show };
 }
 
+/**
+ * A square plane with a cursor: `press([x, y], event)` at a pointer's press or Enter, `drag([x, y])` while one moves.
+ * The arrow keys move `cursor`, in −range … range, from 0.2 to 1 a step; `changed` is called when it moves or shows.
+ */
+export function pointing({ label, hint, range, press, drag = () => {}, changed }) {
+  const pad = plane({
+    label,
+    range: [range, range],
+    stride: 0.2,
+    name: (way) => `Cursor, ${way}; ${hint}`,
+    pointed(x, y, down, event) {
+      made.cursor = [x, y];
+      pad.show(x, y, `cursor at ${figure(x)}, ${figure(y)}`);
+      changed();
+      if (event) (down ? press : drag)(made.cursor, event);
+    },
+    entered: (event) => press([...made.cursor], event),
+  });
+  const made = { ...pad, cursor: [0, 0], get shown() { return pad.el.contains(document.activeElement); } };
+  for (const event of ["focusin", "focusout"]) pad.el.addEventListener(event, () => changed());
+  return made;
+}
+
 /** A visible line that a screen reader reads once the reader pauses; not at every step of a drag. */
 export function readout() {
   const line = h("p", { class: "readout", role: "status", "aria-live": "polite" });
@@ -195,7 +238,7 @@ export function readout() {
 }
 
 /** Calls `work` at most once a frame, and only while `el` is on the screen; `soon()` asks for it. */
-export function whenSeen(el, work) {
+function whenSeen(el, work) {
   let [seen, wanted, frame] = [true, false, 0];
   const soon = () => {
     wanted = true;
@@ -218,6 +261,38 @@ export function whenSeen(el, work) {
   };
   return { soon, stop };
 }
+
+/** Calls `act` when one of `keys` of the model is set, by Python or the page; returns what stops it. */
+export function follow(model, keys, act) {
+  for (const key of keys) model.on(`change:${key}`, act);
+  return () => {
+    for (const key of keys) model.off(`change:${key}`, act);
+  };
+}
+
+/** Sets values of the model by name, and tells Python: each calls what follows it. */
+export function setAll(model, values) {
+  for (const [name, value] of Object.entries(values)) model.set(name, value);
+  model.save_changes();
+}
+
+/**
+ * Draws while `root` is seen: when `soon()` asks for it, when the size of `box` (or null) changes, and the page's theme.
+ * `stop()` ends it, after each of `stops`.
+ */
+export function keepDrawn(root, draw, box, ...stops) {
+  const drawing = whenSeen(root, draw);
+  const resized = new ResizeObserver(drawing.soon);
+  if (box) resized.observe(box);
+  const stopTheme = followTheme(root, drawing.soon);
+  const stop = () => {
+    for (const end of [...stops, drawing.stop, () => resized.disconnect(), stopTheme]) end();
+  };
+  return { soon: drawing.soon, stop };
+}
+
+/** Whether the reader asked the system for less motion. */
+export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 /**
  * Axes for lines over one variable, drawn anew on `canvas`: `x` and `y` are [from, to], ticks `step` apart stand below.
@@ -295,50 +370,4 @@ export function sharp(canvas, width, height) {
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
   return context;
-}
-
-/**
- * A square canvas to point into: `press([x, y], event)` at a pointer's press or Enter, `drag([x, y])` while one moves.
- * The arrow keys move `cursor`, in −range … range, from 0.2 to 1 a step; `changed` is called when it moves or shows.
- */
-export function pointing({ label, hint, range, press, drag, changed }) {
-  const map = h("canvas", { "aria-hidden": "true" });
-  const inputs = ["left and right", "down and up"].map((way) =>
-    h("input", { type: "range", min: -range, max: range, step: 0.1, "aria-label": `Cursor, ${way}; ${hint}` }),
-  );
-  const plane = h("div", { class: "plane", role: "group", "aria-label": label }, map, ...inputs);
-  const made = { plane, map, cursor: [0, 0], get shown() { return plane.contains(document.activeElement); } };
-  const go = (point) => {
-    made.cursor = point.map((v) => Math.max(-range, Math.min(range, v)));
-    inputs.forEach((input, axis) => {
-      input.value = made.cursor[axis];
-      input.setAttribute("aria-valuetext", `cursor at ${made.cursor.map((v) => figure(v)).join(", ")}`);
-    });
-    changed();
-    return made.cursor;
-  };
-  const place = ({ clientX, clientY }) => {
-    const box = map.getBoundingClientRect();
-    return go([((2 * (clientX - box.left)) / box.width - 1) * range, (1 - (2 * (clientY - box.top)) / box.height) * range]);
-  };
-  inputs.forEach((input, axis) => {
-    input.addEventListener("input", () => go(made.cursor.map((v, i) => (i === axis ? Number(input.value) : v))));
-    input.addEventListener("keydown", (event) => {
-      const size = event.shiftKey ? 1 : 0.2;
-      const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [];
-      if (event.key === "Enter" || event.key === " ") press([...made.cursor], event);
-      else if (dx === undefined) return;
-      else go([made.cursor[0] + dx * size, made.cursor[1] + dy * size]);
-      event.preventDefault();
-    });
-  });
-  map.addEventListener("pointerdown", (event) => {
-    map.setPointerCapture(event.pointerId);
-    inputs[0].focus({ preventScroll: true });
-    event.preventDefault();
-    press(place(event), event);
-  });
-  map.addEventListener("pointermove", (event) => map.hasPointerCapture(event.pointerId) && drag(place(event)));
-  for (const event of ["focusin", "focusout"]) plane.addEventListener(event, () => changed());
-  return made;
 }

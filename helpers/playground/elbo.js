@@ -2,17 +2,15 @@
 //
 // ELBO and its gradient are averages over q, the KL divergence and the evidence are sums over a fixed grid: two ways.
 // state: target: a key of TARGETS, q: [mean, sd]. params: { advice: "what to try" }, optional.
-import { chart, choice, colour, figure, followTheme, frame, h, readout, whenSeen } from "./controls.js";
+import { button, chart, choice, colour, figure, follow, frame, h, keepDrawn, listing, readout, setAll } from "./controls.js";
+import { clamp, draggable, logNormal, logSum, peakOf, walk } from "./line.js";
 
 const STEP = 0.02;
 const XS = Float64Array.from({ length: 2601 }, (_, i) => (i - 1300) * STEP);
 const NODES = Float64Array.from({ length: 321 }, (_, i) => (i - 160) * 0.05); // of a standard normal q
 const LIMITS = { mean: [-5, 5], sd: [0.2, 3] };
 const LEFT = -6; // where the bars begin, in nats
-const clamp = (x, [low, high]) => Math.max(low, Math.min(high, x));
 
-const logNormal = (x, mean, sd) => -0.5 * ((x - mean) / sd) ** 2 - Math.log(sd) - 0.5 * Math.log(2 * Math.PI);
-const logSum = (a, b) => Math.max(a, b) + Math.log1p(Math.exp(-Math.abs(a - b)));
 const logSigmoid = (x) => -logSum(0, -x);
 
 /** log p(x, z) as a function of z, by name, behind what it is called. */
@@ -76,85 +74,62 @@ function render({ model: store, el }) {
   const root = frame(el, "Evidence lower bound playground", advice);
   const upper = h("canvas", { "aria-hidden": "true" });
   const lower = h("canvas", { role: "img" });
-  const hidden = (label, limits, read, write) => {
-    const input = h("input", { type: "range", min: limits[0], max: limits[1], step: 0.1, "aria-label": label });
-    input.addEventListener("input", () => move({ q: write(Number(input.value)) }));
-    const show = () => {
-      input.value = read();
-      input.setAttribute("aria-valuetext", `${figure(read(), 2)} units`);
-    };
-    return { input, show };
-  };
-  const inputs = [
-    hidden("Mean of q", LIMITS.mean, () => state.q[0], (x) => [x, state.q[1]]),
-    hidden("Standard deviation of q", LIMITS.sd, () => state.q[1], (x) => [state.q[0], x]),
-  ];
-  const grouped = { class: "plane", role: "group", "aria-label": "Posterior and q" };
-  const plane = h("div", grouped, upper, ...inputs.map((i) => i.input));
+  const text = (x) => `${figure(x, 2)} units`;
+  const plane = draggable({
+    label: "Posterior and q",
+    canvas: upper,
+    handles: [
+      { label: "Mean of q", limits: LIMITS.mean, text, read: () => state.q[0], write: (x) => move({ q: [x, state.q[1]] }) },
+      { label: "Standard deviation of q", limits: LIMITS.sd, text, read: () => state.q[1], write: (x) => move({ q: [state.q[0], x] }) },
+    ],
+    drag(event) {
+      const [x, y] = axes.from(event);
+      move({ q: [x, peakOf(Math.max(y, 0.01))] });
+    },
+  });
   const options = Object.entries(TARGETS).map(([key, [name]]) => [key, name]);
   const chosen = choice({ label: "Posterior", options, change: (target) => move({ target }) });
-  const up = h("button", { type: "button" }, "Climb");
-  const reset = h("button", { type: "button" }, "Reset");
-  const values = h("div", { class: "values" });
+  const up = button("Climb", ascend);
+  const reset = button("Reset", () => move(structuredClone(start)));
+  const values = listing();
   const heard = readout();
   root.append(
     h("div", { class: "stage" },
       h("div", {},
-        h("figure", {}, plane, h("figcaption", {}, "Green: the posterior of z. Orange, dashed: q.")),
+        h("figure", {}, plane.el, h("figcaption", {}, "Green: the posterior of z. Orange, dashed: q.")),
         h("figure", { style: "margin-top: .75rem" }, h("div", {}, lower),
           h("figcaption", {}, "Above: log evidence, grey. Below: ELBO, orange, and KL, violet; together as long."))),
       h("div", { class: "sliders", style: "align-content: start" },
-        chosen.row, h("div", { class: "buttons" }, up, reset), values)),
+        chosen.row, h("div", { class: "buttons" }, up, reset), values.el)),
     heard.line,
   );
 
   // ---- moving ----
-  let running = 0;
+  const ascent = walk();
+  let axes = null;
   function move(changes, climbing = false) {
-    if (!climbing) cancelAnimationFrame(running);
+    if (!climbing) ascent.stop();
     const next = { ...state, ...changes };
     next.q = [clamp(next.q[0], LIMITS.mean), clamp(next.q[1], LIMITS.sd)];
-    for (const key of Object.keys(next)) store.set(key, next[key]); // each calls fromPython
-    store.save_changes();
+    setAll(store, next); // calls fromPython
     state = next;
     drawing.soon();
   }
 
   function ascend() {
     let left = 300;
-    const once = () => {
+    ascent.go(() => {
       const next = climb(state.target, state.q);
       const moved = next.some((v, i) => v !== state.q[i]);
       move({ q: next }, true);
       return moved && --left > 0;
-    };
-    cancelAnimationFrame(running);
-    if (matchMedia("(prefers-reduced-motion: reduce)").matches) while (once());
-    else {
-      const frameByFrame = () => once() && (running = requestAnimationFrame(frameByFrame));
-      frameByFrame();
-    }
+    });
   }
 
-  let axes = null;
-  function drag(event) {
-    const [x, y] = axes.from(event);
-    move({ q: [x, 1 / (Math.max(y, 0.01) * Math.sqrt(2 * Math.PI))] });
-  }
-  upper.addEventListener("pointerdown", (event) => {
-    upper.setPointerCapture(event.pointerId);
-    inputs[0].input.focus({ preventScroll: true });
-    event.preventDefault();
-    drag(event);
-  });
-  upper.addEventListener("pointermove", (event) => upper.hasPointerCapture(event.pointerId) && drag(event));
-  up.addEventListener("click", ascend);
-  reset.addEventListener("click", () => move(structuredClone(start)));
   const fromPython = () => {
     state = { target: store.get("target"), q: [...store.get("q")] };
     drawing.soon();
   };
-  for (const key of Object.keys(start)) store.on(`change:${key}`, fromPython);
 
   // ---- drawing ----
   function draw() {
@@ -163,7 +138,7 @@ function render({ model: store, el }) {
     axes.area(XS, now.p, "latent");
     axes.line(XS, now.p, "latent");
     axes.line(XS, now.q, "model", { dash: [9, 3] });
-    axes.mark(state.q[0], Math.min(1.02, 1 / (state.q[1] * Math.sqrt(2 * Math.PI))), "model");
+    axes.mark(state.q[0], Math.min(1.02, peakOf(state.q[1])), "model");
     const bars = chart(lower, root, { x: [LEFT, 0], y: [0, 2], height: 118, step: 1, label: "nats" });
     const bar = (from, to, row, name) => {
       const [left, top] = bars.at(Math.max(from, LEFT), row + 0.88);
@@ -178,33 +153,19 @@ function render({ model: store, el }) {
       "E[log p(x, z)] under q": now.energy, "+ entropy of q": now.entropy, "= ELBO": now.elbo,
       "+ KL(q ‖ posterior)": now.kl, "= log evidence": now.evidence,
     };
-    values.replaceChildren(
-      ...Object.entries(shown).flatMap(([name, value]) => {
-        const mark = name.startsWith("=") ? { class: "chosen" } : {};
-        return [h("span", mark, name), h("output", mark, `${figure(value, 3)} nats`)];
-      }),
-    );
+    values.show(Object.entries(shown).map(([name, value]) => [name, `${figure(value, 3)} nats`, name.startsWith("=")]));
     const [elbo, kl, evidence] = [now.elbo, now.kl, now.evidence].map((v) => figure(v, 3));
     const text = `ELBO ${elbo} plus KL ${kl} is the log evidence, ${evidence} nats.`;
     lower.setAttribute("aria-label", `Two bars of equal length. ${text}`);
     chosen.show(state.target);
-    inputs.forEach((input) => input.show());
+    plane.show();
     heard.say(`q has mean ${figure(state.q[0], 2)} and standard deviation ${figure(state.q[1], 2)}. ${text}`);
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(plane);
-  const stopTheme = followTheme(root, drawing.soon);
+  const drawing = keepDrawn(root, draw, plane.el, follow(store, Object.keys(start), fromPython), ascent.stop);
   el.playground = { move, state: () => state }; // for the console
   draw();
-  return () => {
-    for (const key of Object.keys(start)) store.off(`change:${key}`, fromPython);
-    cancelAnimationFrame(running);
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render, ledger, slope, climb };

@@ -5,7 +5,7 @@
 //   points: [[x, y], …], the first points, centres: [[x, y], …], where components start (4 of them),
 //   components: how many at first, range: the plane reaches from −range to range,
 //   ridge: of the log-prior −(ridge/2K) Σ_k tr Σ_k⁻¹ a point, which both curves include; advice: "what to try" }
-import { colour, figure, followTheme, frame, h, pointing, readout, sharp, slider, whenSeen } from "./controls.js";
+import { button, colour, figure, follow, frame, h, keepDrawn, pointing, readout, sharp, slider } from "./controls.js";
 
 const COLOURS = ["model", "data", "latent", "prior"]; // one a component; the number and the marker say it too
 const SHOWN = 10; // half steps in the lower picture
@@ -76,7 +76,7 @@ function render({ model, el }) {
     hint: "Enter adds a point there",
     range,
     press(point, { type }) {
-      const reach = (14 / pad.map.clientWidth) * 2 * range;
+      const reach = (14 / pad.canvas.clientWidth) * 2 * range;
       const near = ({ mean }) => Math.hypot(mean[0] - point[0], mean[1] - point[1]) < reach;
       grabbed = type === "pointerdown" ? theta.find(near) : null;
       if (!grabbed) change(() => points.push(point));
@@ -92,10 +92,7 @@ function render({ model, el }) {
   const chart = h("canvas", { role: "img" });
   const acts = { "E step": () => step("E"), "M step": () => step("M"), "Clear points": () => change(() => (points = [])), Reset: reset };
   const steps = h("div", { style: "display: flex; gap: .5rem; flex-wrap: wrap" });
-  for (const [name, act] of Object.entries(acts)) {
-    steps.append(h("button", { type: "button" }, name));
-    steps.lastChild.addEventListener("click", act);
-  }
+  for (const [name, act] of Object.entries(acts)) steps.append(button(name, act));
   const count = slider({
     label: "Components", unit: { short: "", long: "components" }, min: 1, max: 4, step: 1,
     change: (k) => (model.set("components", k), model.save_changes()),
@@ -103,7 +100,7 @@ function render({ model, el }) {
   const heard = readout();
   root.append(
     h("div", { class: "stage" },
-      h("figure", {}, pad.plane, h("figcaption", {}, "A point has the marker of the component that answers for most of it, and a mixture of their colours. Ellipses: 2 standard deviations.")),
+      h("figure", {}, pad.el, h("figcaption", {}, "A point has the marker of the component that answers for most of it, and a mixture of their colours. Ellipses: 2 standard deviations.")),
       h("div", { class: "side" },
         h("figure", {}, chart, h("figcaption", {}, "Nats per point: likelihood L (line) and bound F (dashes), the last 10 half steps")),
         h("div", { class: "sliders" }, steps, count.row))),
@@ -142,10 +139,9 @@ function render({ model, el }) {
     drawing.soon();
   }
 
-  model.on("change:components", restart);
 
   // ---- drawing ----
-  const side = () => pad.plane.clientWidth || 300;
+  const side = () => pad.el.clientWidth || 300;
   const at = ([x, y]) => [((x / range + 1) / 2) * side(), ((1 - y / range) / 2) * side()];
 
   function draw() {
@@ -173,7 +169,7 @@ function render({ model, el }) {
   const rgb = (name) => colour(root, name).match(/\w\w/g).map((x) => parseInt(x, 16));
 
   function drawPlane() {
-    const context = sharp(pad.map, side(), side());
+    const context = sharp(pad.canvas, side(), side());
     context.fillStyle = colour(root, "panel");
     context.fillRect(0, 0, side(), side());
     const palette = COLOURS.map(rgb);
@@ -235,19 +231,11 @@ function render({ model, el }) {
     write(context, figure(low, 2), 4, height - 8, 12, "left");
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(pad.plane);
-  const stopTheme = followTheme(root, drawing.soon);
+  const drawing = keepDrawn(root, draw, pad.el, follow(model, ["components"], restart));
   el.playground = { step, now: () => ({ points, theta, q, history }), parts: { eStep, mStep, score } };
   reset();
   draw();
-  return () => {
-    model.off("change:components", restart);
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render };

@@ -4,7 +4,7 @@
 // Factors: t_n(θ) = ½ N(x_n; θ, 1) + ½ N(x_n; 0, 10). All is computed here, the truth by a sum over a grid.
 // state: points [x, …], step (0.1 to 1: how far a site moves towards its match).
 // params: { prior: variance of the prior N(0, prior), default 16; advice: "what to try" }
-import { chart, figure, followTheme, frame, h, readout, slider, whenSeen } from "./controls.js";
+import { button, chart, figure, follow, frame, h, keepDrawn, readout, setAll, slider } from "./controls.js";
 
 const RANGE = 8;
 const CLUTTER = 10; // its variance
@@ -92,11 +92,6 @@ function render({ model, el }) {
     return input;
   });
   const plane = h("div", { class: "plane", role: "group", "aria-label": "Points and posterior" }, upper, ...inputs);
-  const button = (name, act) => {
-    const made = h("button", { type: "button" }, name);
-    made.addEventListener("click", act);
-    return made;
-  };
   const damping = slider({
     label: "Step", unit: { short: "", long: "of the way to the match" }, min: 0.1, max: 1, step: 0.1,
     change: (x) => change({ step: x }),
@@ -119,8 +114,7 @@ function render({ model, el }) {
 
   // ---- what one can do ----
   function change(changes) {
-    for (const [name, value] of Object.entries(changes)) model.set(name, value); // each calls fromModel
-    model.save_changes();
+    setAll(model, changes);
   }
   function move(n, x) {
     held = n;
@@ -231,20 +225,11 @@ function render({ model, el }) {
     heard.say(said);
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(plane);
-  for (const name of ["points", "step"]) model.on(`change:${name}`, fromModel);
+  const drawing = keepDrawn(root, draw, plane, follow(model, ["points", "step"], fromModel));
   el.playground = { change, move, go, now: () => ({ points, sites, last, visits, exact }) };
   fromModel();
-  const stopTheme = followTheme(root, drawing.soon);
   draw();
-  return () => {
-    for (const name of ["points", "step"]) model.off(`change:${name}`, fromModel);
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render };

@@ -5,7 +5,7 @@
 //   sets: { pinwheel: { train: [[x, y], …], held: [[x, y], …], entropy: nats a point of the true density }, … } }
 // state: data (a name in sets), way (a name in WAYS), size (bins, components or units),
 //   points (those that the reader drew: then data is "drawn")
-import { choice, colour, figure, followTheme, frame, h, plane, readout, sharp, slider, whenSeen } from "./controls.js";
+import { button, choice, colour, figure, follow, frame, h, keepDrawn, plane, readout, setAll, sharp, slider } from "./controls.js";
 import { Copies, EDGE, Histogram, Mixture, Neural, Noise, normal, randomFrom } from "./density_models.js";
 
 const WAYS = {
@@ -32,10 +32,8 @@ function render({ model, el }) {
   const ways = Object.entries(WAYS).map(([name, { text }]) => [name, text]);
   const way = choice({ label: "Way to generate", options: ways, change: (value) => set({ way: value, size: WAYS[value].size?.start ?? 0 }) });
   const size = slider({ label: "", unit: { short: "", long: "" }, min: 1, max: 60, step: 1, digits: 0, change: (value) => set({ size: value }) });
-  const clear = h("button", { type: "button" }, "Clear, to draw");
-  const reset = h("button", { type: "button" }, "Reset");
-  clear.addEventListener("click", () => set({ data: "drawn", points: [] }));
-  reset.addEventListener("click", () => set({ ...first, points: [] }));
+  const clear = button("Clear, to draw", () => set({ data: "drawn", points: [] }));
+  const reset = button("Reset", () => set({ ...first, points: [] }));
   const paper = plane({
     label: "Data plane: arrow keys move the pen, Enter draws", unit: "", range: [EDGE, EDGE], step: 0.15,
     pointed: (x, y, down) => moved(x, y, down), ended: () => (pen.down = false), entered: () => add(pen.x, pen.y),
@@ -56,8 +54,7 @@ function render({ model, el }) {
   // ---- data and model ----
   const random = randomFrom(7);
   function set(changes) {
-    for (const [name, value] of Object.entries(changes)) model.set(name, value);
-    model.save_changes();
+    setAll(model, changes);
     restart();
   }
 
@@ -196,19 +193,10 @@ function render({ model, el }) {
     context.stroke();
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(paper.el);
-  const stopTheme = followTheme(root, drawing.soon);
-  for (const name of ["data", "way", "size", "points"]) model.on(`change:${name}`, restart);
+  const drawing = keepDrawn(root, draw, paper.el, follow(model, ["data", "way", "size", "points"], restart));
   el.playground = { set, now: () => ({ fitted, train, held, working }) }; // for the console
   draw();
-  return () => {
-    for (const name of ["data", "way", "size", "points"]) model.off(`change:${name}`, restart);
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render };

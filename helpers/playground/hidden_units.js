@@ -6,7 +6,8 @@
 // params: {
 //   sets: { xor: [[x, y, class], …], … }, class 0 or 1, names: what the list calls them, by the same keys,
 //   range: the plane reaches from −range to range, rate: of Adam (default 0.03), advice: "what to try" }
-import { choice, colour, figure, followTheme, frame, h, readout, sharp, slider, whenSeen } from "./controls.js";
+import { button, choice, colour, figure, follow, frame, h, keepDrawn, readout, setAll, sharp, slider } from "./controls.js";
+import { stroke, zeroLine } from "./contours.js";
 
 const CELLS = 56; // of the picture of p, along each side
 const LONGEST = 1500; // steps after which training pauses
@@ -141,16 +142,10 @@ function render({ model, el }) {
   keys.setAttribute("aria-label", "Lines: arrow keys move the chosen line, page up and page down choose another");
   const plane = h("div", { class: "plane", role: "group", "aria-label": "Plane with the lines of the hidden units" }, map, keys);
   const legend = h("figcaption", {}, "Green dashes: where a hidden unit switches on, on the side of its tick. Orange: p = ½. ● class 0, ■ class 1.");
-  const button = (text, does) => {
-    const made = h("button", { type: "button" }, text);
-    made.addEventListener("click", does);
-    return made;
-  };
   const train = button("Train", () => run(!running));
   const again = button("New start", () => restart(seed + 1));
   const reset = button("Reset", () => {
-    for (const [name, value] of Object.entries(first)) model.set(name, value);
-    model.save_changes();
+    setAll(model, first);
     restart(1);
   });
   const list = choice({
@@ -215,8 +210,6 @@ function render({ model, el }) {
     event.preventDefault();
   });
   const fromPython = () => restart();
-  model.on("change:units", fromPython);
-  model.on("change:data", fromPython);
 
   // ---- drawing ----
   function draw() {
@@ -233,6 +226,8 @@ function render({ model, el }) {
 
   function drawPlane() {
     const side = plane.clientWidth || 300;
+    const classes = ["data", "prior"].map((name) => colour(root, name));
+    const green = colour(root, "latent");
     const at = (x, y) => [((x / range + 1) / 2) * side, ((1 - y / range) / 2) * side];
     const context = sharp(map, side, side);
     context.fillStyle = colour(root, "panel");
@@ -243,15 +238,15 @@ function render({ model, el }) {
       for (let i = 0; i < CELLS; i++) {
         const p = sigmoid((value[j][i] + value[j + 1][i] + value[j][i + 1] + value[j + 1][i + 1]) / 4);
         context.globalAlpha = 0.6 * Math.abs(p - 0.5);
-        context.fillStyle = colour2[p > 0.5 ? 1 : 0];
+        context.fillStyle = classes[p > 0.5 ? 1 : 0];
         const [[left, top], [right, bottom]] = [at(corner(i), corner(j + 1)), at(corner(i + 1), corner(j))].map((p) => p.map(Math.round));
         context.fillRect(left, top, right - left, bottom - top);
       }
     context.globalAlpha = 1;
-    stroke(context, "model", [], () => trace(context, at, corner, value));
+    stroke(context, colour(root, "model"), 2.5, [], () => zeroLine(context, at, corner, value)); // the log-odds are 0
     for (const [x, y, t] of points) {
       const [u, v] = at(x, y);
-      context.fillStyle = colour2[t];
+      context.fillStyle = classes[t];
       context.beginPath();
       if (t) context.rect(u - 3.5, v - 3.5, 7, 7);
       else context.arc(u, v, 4, 0, 2 * Math.PI);
@@ -260,10 +255,10 @@ function render({ model, el }) {
     net.w.forEach((w, j) => {
       const norm = Math.hypot(...w) || 1e-12;
       const [[x, y], [a, b]] = [foot(net, j), w.map((v) => v / norm)];
-      stroke(context, "latent", [6, 4], () => {
+      stroke(context, green, 2.5, [6, 4], () => {
         for (const t of [-4 * range, 4 * range]) context.lineTo(...at(x - t * b, y + t * a));
       });
-      stroke(context, "latent", [], () => [0, 0.09 * range].forEach((t) => context.lineTo(...at(x + t * a, y + t * b))));
+      stroke(context, green, 2.5, [], () => [0, 0.09 * range].forEach((t) => context.lineTo(...at(x + t * a, y + t * b))));
       const [u, v] = at(x, y);
       context.beginPath();
       context.arc(u, v, 9, 0, 2 * Math.PI);
@@ -277,37 +272,6 @@ function render({ model, el }) {
       Object.assign(context, { textAlign: "center", textBaseline: "middle" });
       context.fillText(j + 1, u, v);
     });
-  }
-
-  let colour2 = [];
-  const palette = () => (colour2 = ["data", "prior"].map((name) => colour(root, name)));
-
-  function stroke(context, name, dash, path) {
-    context.strokeStyle = colour(root, name);
-    context.lineWidth = 2.5;
-    context.setLineDash(dash);
-    context.beginPath();
-    path();
-    context.stroke();
-    context.setLineDash([]);
-  }
-
-  /** The curve where the log-odds are 0, by marching squares. */
-  function trace(context, at, corner, value) {
-    for (let j = 0; j < CELLS; j++)
-      for (let i = 0; i < CELLS; i++) {
-        const ring = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]];
-        let cuts = 0;
-        ring.forEach(([a, b], k) => {
-          const [c, d] = ring[(k + 1) % 4];
-          const [from, to] = [value[b][a], value[d][c]];
-          if (from > 0 === to > 0) return;
-          const share = from / (from - to);
-          const cut = at(corner(a + share * (c - a)), corner(b + share * (d - b)));
-          if (cuts++ % 2) context.lineTo(...cut);
-          else context.moveTo(...cut);
-        });
-      }
   }
 
   function say() {
@@ -325,22 +289,11 @@ function render({ model, el }) {
     );
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(plane);
-  const stopTheme = followTheme(root, () => (palette(), drawing.soon()));
-  palette();
+  const drawing = keepDrawn(root, draw, plane, follow(model, ["units", "data"], fromPython), () => (running = false));
   el.playground = { now: () => ({ net, steps, chosen, running, points }) };
   restart();
   draw();
-  return () => {
-    model.off("change:units", fromPython);
-    model.off("change:data", fromPython);
-    running = false;
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render };

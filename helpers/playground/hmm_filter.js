@@ -3,7 +3,7 @@
 // params: { states: two names, symbols: names of what can be observed, initial: [K], transition: [K][K] (row: from),
 //   table: [K][A], start: the first observations (codes, −1: none), read: how many of them at first, advice }
 // state: { x: the observations, read: how many are taken into account }
-import { figure, followTheme, frame, h, pressable, readout, slider, svg, whenSeen } from "./controls.js";
+import { button, figure, follow, frame, h, keepDrawn, pressable, readout, slider, svg } from "./controls.js";
 
 const [CELL, GAP, HEAD, TALL] = [28, 4, 20, 48];
 
@@ -105,8 +105,8 @@ function render({ model, el }) {
   chart.append(now);
   const unit = { short: "steps", long: `of ${length} observations read` };
   const time = slider({ label: "Read", unit, min: 1, max: length, step: 1, change: (t) => change(x, t) });
-  const clear = h("button", { type: "button" }, "Observe nothing");
-  const reset = h("button", { type: "button" }, "Reset");
+  const clear = button("Observe nothing", () => change(x.map(() => -1)));
+  const reset = button("Reset", () => change(start, params.read ?? length));
   const legend = h("figcaption", {}, `Right of the line: not yet read, so a forecast. “?” is a step without an observation.`);
   const heard = readout();
   root.append(
@@ -126,12 +126,8 @@ function render({ model, el }) {
     const n = symbols.length + 1;
     change(x.map((symbol, i) => (i === t ? ((symbol + 1 + step + n) % n) - 1 : symbol)));
   }
-  clear.addEventListener("click", () => change(x.map(() => -1)));
-  reset.addEventListener("click", () => change(start, params.read ?? length));
   const toX = () => ((x = [...model.get("x")]), drawing.soon());
   const toRead = () => ((read = model.get("read")), drawing.soon());
-  model.on("change:x", toX);
-  model.on("change:read", toRead);
 
   // ---- drawing ----
   function draw() {
@@ -165,16 +161,10 @@ function render({ model, el }) {
     );
   }
 
-  const drawing = whenSeen(root, draw);
-  const stopTheme = followTheme(root, drawing.soon);
+  const drawing = keepDrawn(root, draw, null, follow(model, ["x"], toX), follow(model, ["read"], toRead));
   el.playground = { infer: (x) => infer(params, x), change };
   draw();
-  return () => {
-    model.off("change:x", toX);
-    model.off("change:read", toRead);
-    drawing.stop();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render };

@@ -9,7 +9,7 @@
 //   range: the plane and the sliders reach from −range to range (default 3), start: [z…] (default: the first point),
 //   images: true for a plane papered with decoded images, advice: "what to try" }
 import { Graph, tensor } from "./runtime.js";
-import { colour, figure, followTheme, frame, h, readout, sharp, slider, whenSeen } from "./controls.js";
+import { button, colour, figure, follow, frame, h, keepDrawn, readout, sharp, slider } from "./controls.js";
 
 const UNIT = { short: "sd", long: "standard deviations of the prior" };
 const TILES = 13;
@@ -34,7 +34,7 @@ function render({ model, el }) {
   const rows = others.map((k) =>
     slider({ label: `Latent z${sub(k)}`, unit: UNIT, min: -range, max: range, step: 0.1, change: (x) => move({ [k]: x }) }),
   );
-  const reset = h("button", { type: "button" }, "Reset");
+  const reset = button("Reset", () => move({ ...start }));
   const heard = readout();
   const controls = h("div", { class: "sliders" }, ...rows.map((r) => r.row), reset);
   root.append(
@@ -86,12 +86,10 @@ function render({ model, el }) {
     moveTo(event);
   });
   map.addEventListener("pointermove", (event) => map.hasPointerCapture(event.pointerId) && moveTo(event));
-  reset.addEventListener("click", () => move({ ...start }));
   const fromPython = () => {
     z = [...model.get("z")];
     drawing.soon();
   };
-  model.on("change:z", fromPython);
 
   // ---- drawing ----
   let background = null; // the plane without the reader's point, drawn again only when something in it changed
@@ -201,18 +199,10 @@ function render({ model, el }) {
     context.stroke();
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(plane);
-  const stopTheme = followTheme(root, drawing.soon);
+  const drawing = keepDrawn(root, draw, plane, follow(model, ["z"], fromPython));
   el.playground = { decode, move }; // for the console: change el.playground.decode.weights, then move
   draw();
-  return () => {
-    model.off("change:z", fromPython);
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 const sub = (k) => String(k + 1).replace(/\d/g, (d) => "₀₁₂₃₄₅₆₇₈₉"[d]);

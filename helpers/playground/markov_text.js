@@ -3,7 +3,7 @@
 // params: { text: what is counted, name: what it is called, order: 0 … 6, prompt: the first text, advice: "what to try" }
 // state: { prompt: the text so far, order: characters of context }
 // Everything is counted here, from params.text, when an order is first asked for.
-import { figure, followTheme, frame, h, pressable, readout, slider, svg, whenSeen } from "./controls.js";
+import { button, figure, follow, frame, h, keepDrawn, pressable, readout, slider, svg } from "./controls.js";
 
 const [ROWS, HIGH, WIDE, LEFT] = [10, 24, 320, 40];
 const MAX_ORDER = 6;
@@ -108,7 +108,7 @@ function render({ model, el }) {
   const caption = h("figcaption");
   const unit = { short: "characters", long: "characters of context" };
   const memory = slider({ label: "Order", unit, min: 0, max: MAX_ORDER, step: 1, change: (k) => change(text, k) });
-  const more = h("button", { type: "button" }, `Write ${WRITES} characters`);
+  const more = button(`Write ${WRITES} characters`, () => change(write(text, order, WRITES, random)));
   const reset = h("button", { type: "button" }, "Reset");
   const page = h("textarea", { "aria-label": "The text so far: type, or let the chain write", spellcheck: "false" });
   const heard = readout();
@@ -130,15 +130,12 @@ function render({ model, el }) {
     drawing.soon();
   }
   page.addEventListener("input", () => change(page.value));
-  more.addEventListener("click", () => change(write(text, order, WRITES, random)));
   reset.addEventListener("click", () => {
     random = uniform(1);
     change(opening, first);
   });
   const toText = () => ((text = model.get("prompt")), drawing.soon());
   const toOrder = () => ((order = model.get("order")), drawing.soon());
-  model.on("change:prompt", toText);
-  model.on("change:order", toOrder);
 
   // ---- drawing ----
   let shown = [];
@@ -175,16 +172,10 @@ function render({ model, el }) {
     heard.say(`${missing}${times}, ${kinds}: entropy ${figure(entropy, 2)} nats, as a fair choice of ${figure(Math.exp(entropy))}.`);
   }
 
-  const drawing = whenSeen(root, draw);
-  const stopTheme = followTheme(root, drawing.soon);
+  const drawing = keepDrawn(root, draw, null, follow(model, ["prompt"], toText), follow(model, ["order"], toOrder));
   el.playground = { after, write, change };
   draw();
-  return () => {
-    model.off("change:prompt", toText);
-    model.off("change:order", toOrder);
-    drawing.stop();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render };

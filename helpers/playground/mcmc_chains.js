@@ -4,7 +4,7 @@
 // params: { steps: how many each chain takes (default 400), advice: "what to try" }
 // A stroke is a row of grains, SPACING apart; a tap is a stroke of one grain. The density is a mixture of round normal
 // bumps, one at each grain, all of the same weight and of standard deviation `width`: its mass lies as the ink does.
-import { choice, colour, figure, followTheme, frame, h, pointing, readout, sharp, slider, whenSeen } from "./controls.js";
+import { button, calm, choice, colour, figure, follow, frame, h, keepDrawn, pointing, readout, setAll, sharp, slider } from "./controls.js";
 
 const RANGE = 4; // the plane reaches from −4 to 4
 const SPACING = 0.4; // at twice the smallest width a row of bumps is flat to 1.5 %
@@ -149,10 +149,10 @@ function render({ model, el }) {
 
   // ---- what is on the page ----
   const root = frame(el, "Markov chains", advice ?? "draw a density of your own: clear the plane, then draw lines and dots. Drag a number to move its stroke. Which sampler finds all of the ink?");
-  const pad = pointing({ label: "Density and chains", hint: "Enter begins and ends a stroke, or takes hold of a number", range: RANGE, press, drag: () => {}, changed });
-  pad.plane.addEventListener("pointerdown", lift, true); // before the press
-  pad.plane.addEventListener("focusout", lift);
-  pad.map.addEventListener("lostpointercapture", lift);
+  const pad = pointing({ label: "Density and chains", hint: "Enter begins and ends a stroke, or takes hold of a number", range: RANGE, press, changed });
+  pad.el.addEventListener("pointerdown", lift, true); // before the press
+  pad.el.addEventListener("focusout", lift);
+  pad.canvas.addEventListener("lostpointercapture", lift);
   const trace = h("canvas", { role: "img", style: "height: 150px" });
   const chosen = choice({ label: "Sampler", options: Object.entries(SAMPLERS), change: (x) => change({ sampler: x }) });
   const long = { short: "", long: "units of the plane" };
@@ -165,23 +165,19 @@ function render({ model, el }) {
     Reset: () => ((seed = 1), change(structuredClone(start))),
   };
   const buttons = h("div", { class: "buttons" });
-  for (const [name, act] of Object.entries(acts)) {
-    buttons.append(h("button", { type: "button" }, name));
-    buttons.lastChild.addEventListener("click", () => (lift(), act()));
-  }
+  for (const [name, act] of Object.entries(acts)) buttons.append(button(name, () => (lift(), act())));
   const heard = readout();
   const controls = h("div", { class: "sliders" }, chosen.row, size.row, breadth.row, buttons);
   root.append(
     h("div", { class: "stage" },
-      h("figure", {}, pad.plane, h("figcaption", {}, "Blue: the density, its strokes numbered. Orange: where four chains have been; squares: where they are.")),
+      h("figure", {}, pad.el, h("figcaption", {}, "Blue: the density, its strokes numbered. Orange: where four chains have been; squares: where they are.")),
       h("div", { class: "side", style: "grid-template-columns: 1fr" }, h("figure", {}, trace, h("figcaption", {}, "The first coordinate of each chain, step by step")), controls)),
     heard.line,
   );
 
   // ---- what one can do ----
   function change(values) {
-    for (const [name, value] of Object.entries(values)) model.set(name, value); // each calls fromModel
-    model.save_changes();
+    setAll(model, values);
   }
   function fromModel() {
     [strokes, width, sampler, step] = STATE.map((name) => model.get(name));
@@ -196,7 +192,7 @@ function render({ model, el }) {
   }
   function press(point, event) {
     if (grip) return lift(); // Enter again; a pointer has lifted already
-    const reach = ((18 / pad.map.clientWidth) * 2 * RANGE) ** 2;
+    const reach = ((18 / pad.canvas.clientWidth) * 2 * RANGE) ** 2;
     const k = strokes.findLastIndex((stroke) => square(label(stroke), point) < reach);
     if (k >= 0) grip = { k, origin: strokes[k], from: point };
     else if (room() > 0 && strokes.length < MOST_STROKES) {
@@ -241,7 +237,7 @@ function render({ model, el }) {
 
   // ---- drawing ----
   function draw() {
-    run(matchMedia("(prefers-reduced-motion: reduce)").matches ? steps : 3);
+    run(calm() ? steps : 3);
     chosen.show(sampler);
     size.show(step);
     breadth.show(width);
@@ -274,8 +270,8 @@ function render({ model, el }) {
   }
 
   function drawPlane() {
-    const side = pad.plane.clientWidth || 300;
-    const context = sharp(pad.map, side, side);
+    const side = pad.el.clientWidth || 300;
+    const context = sharp(pad.canvas, side, side);
     const at = (x) => [((x[0] / RANGE + 1) / 2) * side, ((1 - x[1] / RANGE) / 2) * side];
     context.fillStyle = colour(root, "panel");
     context.fillRect(0, 0, side, side);
@@ -348,20 +344,11 @@ function render({ model, el }) {
     context.globalAlpha = 1;
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(pad.plane);
-  for (const name of STATE) model.on(`change:${name}`, fromModel);
+  const drawing = keepDrawn(root, draw, pad.el, follow(model, STATE, fromModel));
   el.playground = { change, strokes: () => strokes, chains: () => chains, numbers: "" };
   fromModel();
-  const stopTheme = followTheme(root, drawing.soon);
   draw();
-  return () => {
-    for (const name of STATE) model.off(`change:${name}`, fromModel);
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render };

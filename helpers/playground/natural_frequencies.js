@@ -4,7 +4,7 @@
 // with the sign if v < hit (A) or v < alarm (not A). So areas of the square are probabilities, and dots are draws.
 // state: story: a place in the list of stories, prior, hit, alarm: in 0 … 1, seed: a whole number.
 // params: { stories: [{ name, a, other, sign, prior, hit, alarm }], advice: "what to try" (optional) }.
-import { choice, colour, figure, followTheme, frame, h, readout, sharp, slider, whenSeen } from "./controls.js";
+import { button, choice, colour, figure, follow, frame, h, keepDrawn, listing, readout, setAll, sharp, slider } from "./controls.js";
 
 const CROWD = 400;
 const clamp = (x) => Math.max(0, Math.min(1, x));
@@ -70,9 +70,9 @@ function render({ model: store, el }) {
       move({ story: Number(i), prior, hit, alarm });
     },
   });
-  const again = h("button", { type: "button" }, "Draw 400 others");
-  const reset = h("button", { type: "button" }, "Reset");
-  const values = h("div", { class: "values" });
+  const again = button("Draw 400 others", () => move({ seed: state.seed + 1 }));
+  const reset = button("Reset", () => move({ ...start }));
+  const values = listing();
   const [upper, lower] = [h("figcaption"), h("figcaption")];
   const heard = readout();
   root.append(
@@ -90,7 +90,7 @@ function render({ model: store, el }) {
         { class: "sliders", style: "align-content: start" },
         ...[story, rates.prior, rates.hit, rates.alarm].map((control) => control.row),
         h("div", { class: "buttons" }, again, reset),
-        values,
+        values.el,
       ),
     ),
     heard.line,
@@ -100,8 +100,7 @@ function render({ model: store, el }) {
   function move(changes) {
     const next = { ...state, ...changes };
     for (const key of ["prior", "hit", "alarm"]) next[key] = clamp(next[key]);
-    for (const key of KEYS) store.set(key, next[key]); // each calls fromPython
-    store.save_changes();
+    setAll(store, next); // calls fromPython
     state = next;
     drawing.soon();
   }
@@ -129,13 +128,10 @@ function render({ model: store, el }) {
     drag(event);
   });
   square.addEventListener("pointermove", (event) => square.hasPointerCapture(event.pointerId) && drag(event));
-  again.addEventListener("click", () => move({ seed: state.seed + 1 }));
-  reset.addEventListener("click", () => move({ ...start }));
   const fromPython = () => {
     state = read();
     drawing.soon();
   };
-  for (const key of KEYS) store.on(`change:${key}`, fromPython);
 
   // ---- drawing ----
   function icon(context, x, y, r, a, strong) {
@@ -219,12 +215,7 @@ function render({ model: store, el }) {
       [`p(${sign})`, share(exact.sign), `${carriers} of ${CROWD}`],
       [`p(${a} | ${sign})`, share(exact.posterior), `${found.both} of ${carriers}`],
     ];
-    values.replaceChildren(
-      ...lines.flatMap(([name, value, seen], i) => {
-        const mark = i === 2 ? { class: "chosen" } : {};
-        return [h("span", mark, name), h("output", mark, `${value}; ${seen}`)];
-      }),
-    );
+    values.show(lines.map(([name, value, seen], i) => [name, `${value}; ${seen}`, i === 2]));
     heard.say(
       exact.posterior === null
         ? `Nobody has the sign ${sign}: there is nothing to condition on.`
@@ -233,18 +224,10 @@ function render({ model: store, el }) {
     );
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(square.parentElement);
-  const stopTheme = followTheme(root, drawing.soon);
+  const drawing = keepDrawn(root, draw, square.parentElement, follow(store, KEYS, fromPython));
   el.playground = { move, state: () => state }; // for the console
   draw();
-  return () => {
-    for (const key of KEYS) store.off(`change:${key}`, fromPython);
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render, table, crowd, count };

@@ -6,7 +6,7 @@
 //
 // params: { shapes: { spirals: [[x, y], …], … }, the first is shown first, width, grains: [[x, y], …] noise }
 // state: shape (a name in shapes), t from 0 (noise) to 1 (data), place [x, y] of the reader's grain at that time
-import { choice, colour, figure, followTheme, frame, h, plane, readout, sharp, slider, whenSeen } from "./controls.js";
+import { button, calm, choice, colour, figure, follow, frame, h, keepDrawn, plane, readout, setAll, sharp, slider } from "./controls.js";
 
 const RANGE = [4.2, 2.8]; // from the middle to the edge, across and up
 const STEPS = 64; // of the integration; they shrink towards the data, where the flow is fastest
@@ -56,10 +56,8 @@ function render({ model, el }) {
   });
   const names = Object.keys(shapes).map((name) => [name, name]);
   const shape = choice({ label: "Data", options: names, change: (name) => set({ shape: name, place: first.place, t: first.t }) });
-  const play = h("button", { type: "button" }, "Play");
-  const reset = h("button", { type: "button" }, "Reset");
-  play.addEventListener("click", () => (playing === null ? begin() : stop()));
-  reset.addEventListener("click", () => set({ ...first, place: [...first.place] }));
+  const play = button("Play", () => (playing === null ? begin() : stop()));
+  const reset = button("Reset", () => set({ ...first, place: [...first.place] }));
   const heard = readout();
   const ends = h("div", { style: "display: flex; justify-content: space-between; font-size: 13px; color: var(--soft)" },
     h("span", {}, "noise"), h("span", {}, "data"));
@@ -74,8 +72,7 @@ function render({ model, el }) {
   // ---- moving ----
   function set(changes, goingOn = false) {
     if (!goingOn) stop();
-    for (const [name, value] of Object.entries(changes)) model.set(name, value);
-    model.save_changes();
+    setAll(model, changes);
     restart();
   }
 
@@ -200,20 +197,11 @@ function render({ model, el }) {
     if (playing === null) heard.say(`Your grain is at ${write(place)}. It was noise at ${write(own[0])} and becomes data at ${write(own[STEPS])}. ${density}.`);
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(square.el);
-  const stopTheme = followTheme(root, drawing.soon);
-  for (const name of ["shape", "t", "place"]) model.on(`change:${name}`, restart);
+  const drawing = keepDrawn(root, draw, square.el, follow(model, ["shape", "t", "place"], restart));
   el.playground = { set, carry, velocity, heun, own: () => own }; // for the console
   draw();
-  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) begin();
-  return () => {
-    for (const name of ["shape", "t", "place"]) model.off(`change:${name}`, restart);
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  if (!calm()) begin();
+  return drawing.stop;
 }
 
 function disc(context, [x, y], radius) {

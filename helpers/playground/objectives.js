@@ -4,7 +4,8 @@
 // is a sum over 601 points; its slope in mean and log sd is taken by differences.
 // state: gap, model: [mean, sd], objective: a key of NAMES.
 // params: { advice: "what to try" }, optional.
-import { chart, choice, colour, figure, followTheme, frame, h, readout, sharp, slider, whenSeen } from "./controls.js";
+import { button, calm, chart, choice, colour, figure, follow, frame, h, keepDrawn, listing, readout, setAll, sharp, slider } from "./controls.js";
+import { clamp, draggable, logNormal, logSum } from "./line.js";
 
 const STEP = 0.03;
 const XS = Float64Array.from({ length: 601 }, (_, i) => (i - 300) * STEP);
@@ -15,9 +16,6 @@ const NAMES = {
 const LETTERS = { kl: "L", reverse: "R", game: "G", nonsaturating: "N", w1: "W", fisher: "S" };
 const UNITS = { kl: "nats", reverse: "nats", game: "nats", nonsaturating: "nats", w1: "units", fisher: "per unit²" };
 const LIMITS = { mean: [-4, 4], sd: [0.2, 3], gap: [0, 6] };
-const clamp = (x, [low, high]) => Math.max(low, Math.min(high, x));
-const logNormal = (x, mean, sd) => -0.5 * ((x - mean) / sd) ** 2 - Math.log(sd) - 0.5 * Math.log(2 * Math.PI);
-const logSum = (a, b) => Math.max(a, b) + Math.log1p(Math.exp(-Math.abs(a - b)));
 
 let kept = {};
 /** Log-density, density and score of the data on XS. */
@@ -103,21 +101,21 @@ function render({ model: store, el }) {
   const root = frame(el, "Objectives playground", advice);
   const upper = h("canvas", { "aria-hidden": "true" });
   const map = h("canvas", { role: "img" });
-  const hidden = (label, limits, show, write) => {
-    const input = h("input", { type: "range", min: limits[0], max: limits[1], step: 0.1, "aria-label": label });
-    input.addEventListener("input", () => move({ model: write(Number(input.value)) }));
-    const tell = () => {
-      input.value = show();
-      input.setAttribute("aria-valuetext", `${figure(show())} units`);
-    };
-    return { input, show: tell };
-  };
-  const inputs = [
-    hidden("Model's mean", LIMITS.mean, () => state.model[0], (x) => [x, state.model[1]]),
-    hidden("Model's standard deviation", LIMITS.sd, () => state.model[1], (x) => [state.model[0], x]),
-  ];
-  const fields = inputs.map((i) => i.input);
-  const plane = h("div", { class: "plane", role: "group", "aria-label": "The map of models" }, map, ...fields);
+  const plane = draggable({
+    label: "The map of models",
+    canvas: map,
+    handles: [
+      { label: "Model's mean", limits: LIMITS.mean, read: () => state.model[0], write: (x) => move({ model: [x, state.model[1]] }) },
+      { label: "Model's standard deviation", limits: LIMITS.sd, read: () => state.model[1], write: (x) => move({ model: [state.model[0], x] }) },
+    ],
+    drag(event) {
+      const box = map.getBoundingClientRect();
+      const across = (event.clientX - box.left - LEFT) / (box.width - LEFT);
+      const up = 1 - (event.clientY - box.top) / (HEIGHT - FOOT);
+      const mean = LIMITS.mean[0] + across * (LIMITS.mean[1] - LIMITS.mean[0]);
+      move({ model: [mean, Math.exp(low + clamp(up, [0, 1]) * (high - low))] });
+    },
+  });
   const options = Object.entries(NAMES);
   const chosen = choice({ label: "Objective", options, change: (objective) => move({ objective }) });
   const gap = slider({
@@ -128,27 +126,22 @@ function render({ model: store, el }) {
     step: 0.1,
     change: (x) => ((ends = []), move({ gap: x })),
   });
-  const button = (text, act) => {
-    const made = h("button", { type: "button" }, text);
-    made.addEventListener("click", act);
-    return made;
-  };
   const buttons = [button("Descend", () => down()), button("From everywhere", everywhere), button("Reset", reset)];
   const legend =
     "Each place is one model: drag the dot. The fainter the violet, the lower the objective; the arrow is its " +
     "steepest descent; letters mark where descents ended.";
-  const values = h("div", { class: "values" });
+  const values = listing();
   const heard = readout();
   root.append(
     h("div", { class: "stage" },
       h("div", {},
         h("figure", {}, h("div", {}, upper), h("figcaption", {}, "Blue: data. Orange: model.")),
-        h("figure", { style: "margin-top: .75rem" }, plane,
+        h("figure", { style: "margin-top: .75rem" }, plane.el,
           h("figcaption", {}, legend))),
       h("div", { class: "sliders", style: "align-content: start" },
         chosen.row,
         h("div", { class: "buttons" }, ...buttons),
-        gap.row, values)),
+        gap.row, values.el)),
     heard.line,
   );
 
@@ -161,8 +154,7 @@ function render({ model: store, el }) {
     const next = { ...state, ...changes };
     next.gap = clamp(next.gap, LIMITS.gap);
     next.model = [clamp(next.model[0], LIMITS.mean), clamp(next.model[1], LIMITS.sd)];
-    for (const key of keys) store.set(key, next[key]); // each calls fromPython
-    store.save_changes();
+    setAll(store, next); // calls fromPython
     state = next;
     drawing.soon();
   }
@@ -175,7 +167,7 @@ function render({ model: store, el }) {
       ends.push({ objective: state.objective, at: path.at(-1) });
       move({ model: path.at(-1) }, true);
     };
-    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return finish();
+    if (calm()) return finish();
     let k = 0;
     const step = () => {
       k += 2;
@@ -205,31 +197,15 @@ function render({ model: store, el }) {
     state = read();
     drawing.soon();
   };
-  for (const key of keys) store.on(`change:${key}`, fromPython);
 
   // ---- the map ----
   const [HEIGHT, FOOT, LEFT] = [250, 32, 34];
   const [low, high] = LIMITS.sd.map(Math.log);
-  const wide = () => plane.clientWidth || 300;
+  const wide = () => plane.el.clientWidth || 300;
   const at = ([mean, sd]) => [
     LEFT + ((mean - LIMITS.mean[0]) / (LIMITS.mean[1] - LIMITS.mean[0])) * (wide() - LEFT),
     (HEIGHT - FOOT) * (1 - (Math.log(sd) - low) / (high - low)),
   ];
-  function point(event) {
-    const box = map.getBoundingClientRect();
-    const across = (event.clientX - box.left - LEFT) / (box.width - LEFT);
-    const up = 1 - (event.clientY - box.top) / (HEIGHT - FOOT);
-    const mean = LIMITS.mean[0] + across * (LIMITS.mean[1] - LIMITS.mean[0]);
-    move({ model: [mean, Math.exp(low + clamp(up, [0, 1]) * (high - low))] });
-  }
-  map.addEventListener("pointerdown", (event) => {
-    map.setPointerCapture(event.pointerId);
-    inputs[0].input.focus({ preventScroll: true });
-    event.preventDefault();
-    point(event);
-  });
-  map.addEventListener("pointermove", (event) => map.hasPointerCapture(event.pointerId) && point(event));
-
   let bands = {};
   /** 10 bands of equal area by the value of the objective, on 40 × 28 cells. */
   function bandsOf({ objective, gap }) {
@@ -324,16 +300,15 @@ function render({ model: store, el }) {
     axes.line(XS, p, "data");
     axes.line(XS, q, "model", { dash: [9, 3] });
     const [a, b] = drawMap();
-    values.replaceChildren(
-      ...Object.keys(NAMES).flatMap((key) => {
-        const mark = key === state.objective ? { class: "chosen" } : {};
+    values.show(
+      Object.keys(NAMES).map((key) => {
         const shown = figure(value(key, state.gap, state.model), 3);
-        return [h("span", mark, `${LETTERS[key]} ${NAMES[key]}`), h("output", mark, `${shown} ${UNITS[key]}`)];
+        return [`${LETTERS[key]} ${NAMES[key]}`, `${shown} ${UNITS[key]}`, key === state.objective];
       }),
     );
     chosen.show(state.objective);
     gap.show(state.gap);
-    inputs.forEach((input) => input.show());
+    plane.show();
     const ways = [[-a, "right", "left"], [-b, "wider", "narrower"]].filter(([v]) => Math.abs(v) > 1e-3);
     const downhill = ways.map(([v, more, less]) => (v > 0 ? more : less)).join(" and ") || "nowhere: at rest";
     const own = ends.filter((end) => end.objective === state.objective);
@@ -344,19 +319,10 @@ function render({ model: store, el }) {
     heard.say(said + (places.length ? ` Its descents ended at (mean, sd) = ${places.join(", ")}.` : ""));
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(plane);
-  const stopTheme = followTheme(root, drawing.soon);
+  const drawing = keepDrawn(root, draw, plane.el, follow(store, keys, fromPython), () => cancelAnimationFrame(running));
   el.playground = { move, state: () => state, ends: () => ends }; // for the console
   draw();
-  return () => {
-    for (const key of keys) store.off(`change:${key}`, fromPython);
-    cancelAnimationFrame(running);
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render, value, slope, descend };

@@ -3,7 +3,7 @@
 // No graphs. State: surface (a key of SURFACES), rate (the learning rate of all four), momentum (β of the momentum
 // method, and β₁ of Adam), start [x, y].
 // params: { steps: of each racer (default 150), advice: "what to try" }
-import { chart, choice, colour, figure, followTheme, frame, h, plane, readout, sharp, slider, whenSeen } from "./controls.js";
+import { button, calm, chart, choice, colour, figure, follow, frame, h, keepDrawn, plane, readout, setAll, sharp, slider } from "./controls.js";
 
 const RANGE = 3; // the plane reaches from −3 to 3
 const FAR = 1e3; // who is farther out has left the plane for good
@@ -101,8 +101,7 @@ function render({ model, el }) {
   const which = choice({ label: "Surface", options: Object.entries(SURFACES).map(([key, s]) => [key, s.name]), change: (v) => change({ surface: v }) });
   const pace = slider({ label: "Learning rate", unit: { short: "", long: "" }, min: 0.005, max: 0.3, step: 0.005, digits: 3, change: (v) => change({ rate: v }) });
   const inertia = slider({ label: "Momentum β", unit: { short: "", long: "" }, min: 0, max: 0.98, step: 0.02, digits: 2, change: (v) => change({ momentum: v }) });
-  const reset = h("button", { type: "button" }, "Reset");
-  reset.addEventListener("click", () => change(structuredClone(first)));
+  const reset = button("Reset", () => change(structuredClone(first)));
   const heard = readout();
   const legend = h("p", { style: "display: flex; flex-wrap: wrap; gap: .1rem .8rem; font-size: 13px" });
   Object.values(RACERS).forEach(({ name, colour }, k) => {
@@ -114,8 +113,7 @@ function render({ model, el }) {
   root.append(h("div", { class: "stage" }, picture, h("div", { class: "side", style: "grid-template-columns: 1fr" }, legend, losses, controls)), heard.line);
 
   function change(values) {
-    for (const [name, value] of Object.entries(values)) model.set(name, value); // each calls fromModel
-    model.save_changes();
+    setAll(model, values);
   }
   function fromModel() {
     [surface, rate, momentum, start] = STATE.map((name) => model.get(name));
@@ -129,7 +127,7 @@ function render({ model, el }) {
   const height = (x) => Math.max(SURFACES[surface].value(...x) - SURFACES[surface].lowest, 1e-12);
 
   function draw() {
-    shown = Math.min(steps, matchMedia("(prefers-reduced-motion: reduce)").matches ? steps : shown + 2);
+    shown = Math.min(steps, calm() ? steps : shown + 2);
     which.show(surface);
     pace.show(rate);
     inertia.show(momentum);
@@ -203,20 +201,11 @@ function render({ model, el }) {
     });
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(pad.el);
-  for (const name of STATE) model.on(`change:${name}`, fromModel);
+  const drawing = keepDrawn(root, draw, pad.el, follow(model, STATE, fromModel));
   el.playground = { change, paths: () => paths, numbers: "" };
   fromModel();
-  const stopTheme = followTheme(root, drawing.soon);
   draw();
-  return () => {
-    for (const name of STATE) model.off(`change:${name}`, fromModel);
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render };

@@ -3,12 +3,12 @@
 // Everything is in closed form, computed at every move; only the interval is read off a sum over 2,000 cells.
 // state: prior: [mean, tosses it is worth], data: [ones, zeros], scale: "probability" or "logodds".
 // params: { advice: "what to try" }, optional.
-import { chart, choice, figure, followTheme, frame, h, readout, whenSeen } from "./controls.js";
+import { button, chart, choice, figure, follow, frame, h, keepDrawn, listing, readout, setAll } from "./controls.js";
+import { clamp, draggable } from "./line.js";
 
 const CELLS = 2000;
 const LIMITS = { mean: [0.02, 0.98], strength: [0.5, 60], count: [0, 500] };
 const EDGE = 5; // log-odds are drawn from −5 to 5
-const clamp = (x, [low, high]) => Math.max(low, Math.min(high, x));
 const logistic = (u) => 1 / (1 + Math.exp(-u));
 const logit = (p) => Math.log(p) - Math.log1p(-p);
 
@@ -89,24 +89,29 @@ function render({ model: store, el }) {
     "add three 1s and compare the three answers; then drag the violet dot up, and then switch to log-odds.";
   const root = frame(el, "Prior and posterior playground", advice);
   const canvas = h("canvas", { "aria-hidden": "true" });
-  const hidden = (label, limits, step, get, set, text) => {
-    const input = h("input", { type: "range", min: limits[0], max: limits[1], step, "aria-label": label });
-    input.addEventListener("input", () => move(set(Number(input.value))));
-    return { input, show: () => ((input.value = get()), input.setAttribute("aria-valuetext", text())) };
-  };
-  const inputs = [
-    hidden("Prior's mean", LIMITS.mean, 0.02, () => state.prior[0], (x) => ({ prior: [x, state.prior[1]] }),
-      () => figure(state.prior[0], 2)),
-    hidden("Tosses that the prior is worth", LIMITS.strength, 0.5, () => state.prior[1],
-      (x) => ({ prior: [state.prior[0], x] }), () => `${figure(state.prior[1])} tosses`),
-  ];
-  const plane = h("div", { class: "plane", role: "group", "aria-label": "Prior, likelihood and posterior" }, canvas);
-  plane.append(...inputs.map((i) => i.input));
-  const button = (text, act) => {
-    const made = h("button", { type: "button" }, text);
-    made.addEventListener("click", act);
-    return made;
-  };
+  const plane = draggable({
+    label: "Prior, likelihood and posterior",
+    canvas,
+    handles: [
+      { label: "Prior's mean", limits: LIMITS.mean, step: 0.02, text: (x) => figure(x, 2),
+        read: () => state.prior[0], write: (x) => move({ prior: [x, state.prior[1]] }) },
+      { label: "Tosses that the prior is worth", limits: LIMITS.strength, step: 0.5, text: (x) => `${figure(x)} tosses`,
+        read: () => state.prior[1], write: (x) => move({ prior: [state.prior[0], x] }) },
+    ],
+    grab() {
+      held = true; // the vertical axis keeps still under the hand
+      return 0;
+    },
+    drag(event) {
+      const [x, y] = axes.from(event);
+      const mean = clamp(state.scale === "logodds" ? logistic(x) : x, LIMITS.mean);
+      move({ prior: [mean, strengthFor(Math.max(y, 1e-3), mean, state.scale)] });
+    },
+    ended() {
+      held = false;
+      drawing.soon();
+    },
+  });
   const add = (k) => move({ data: state.data.map((n, i) => n + (i === k)) });
   const scale = choice({
     label: "Horizontal axis",
@@ -115,15 +120,15 @@ function render({ model: store, el }) {
   });
   const reset = button("Reset", () => move(structuredClone(start)));
   const buttons = h("div", { class: "buttons" }, button("Add a 1", () => add(0)), button("Add a 0", () => add(1)), reset);
-  const values = h("div", { class: "values" });
+  const values = listing();
   const heard = readout();
   const caption = "Violet, dotted: prior; drag its dot across and up. Blue, dashed: likelihood, scaled. Green: posterior.";
   root.append(
     h(
       "div",
       { class: "stage" },
-      h("figure", {}, plane, h("figcaption", {}, `${caption} Dots: blue MLE, green MAP, orange mean.`)),
-      h("div", { class: "sliders", style: "align-content: start" }, buttons, scale.row, values),
+      h("figure", {}, plane.el, h("figcaption", {}, `${caption} Dots: blue MLE, green MAP, orange mean.`)),
+      h("div", { class: "sliders", style: "align-content: start" }, buttons, scale.row, values.el),
     ),
     heard.line,
   );
@@ -133,35 +138,16 @@ function render({ model: store, el }) {
     const next = { ...state, ...changes };
     next.prior = [clamp(next.prior[0], LIMITS.mean), clamp(next.prior[1], LIMITS.strength)];
     next.data = next.data.map((n) => clamp(n, LIMITS.count));
-    for (const key of Object.keys(next)) store.set(key, next[key]); // each calls fromPython
-    store.save_changes();
+    setAll(store, next); // calls fromPython
     state = next;
     drawing.soon();
   }
   let [axes, top, held] = [null, 3, false];
   const across = (p) => (state.scale === "logodds" ? clamp(logit(p), [-EDGE, EDGE]) : p);
-  function drag(event) {
-    const [x, y] = axes.from(event);
-    const mean = clamp(state.scale === "logodds" ? logistic(x) : x, LIMITS.mean);
-    move({ prior: [mean, strengthFor(Math.max(y, 1e-3), mean, state.scale)] });
-  }
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    inputs[0].input.focus({ preventScroll: true });
-    event.preventDefault();
-    held = true; // the vertical axis keeps still under the hand
-    drag(event);
-  });
-  canvas.addEventListener("pointermove", (event) => canvas.hasPointerCapture(event.pointerId) && drag(event));
-  canvas.addEventListener("lostpointercapture", () => {
-    held = false;
-    drawing.soon();
-  });
   const fromPython = () => {
     state = read();
     drawing.soon();
   };
-  for (const key of Object.keys(start)) store.on(`change:${key}`, fromPython);
 
   // ---- drawing ----
   function draw() {
@@ -202,27 +188,19 @@ function render({ model: store, el }) {
       ["95 % interval", `${figure(now.low, 2)} to ${figure(now.high, 2)}`],
       ["log evidence", `${figure(now.evidence, 2)} nats`],
     ];
-    values.replaceChildren(...rows.flatMap(([name, value]) => [h("span", {}, name), h("output", {}, value)]));
+    values.show(rows);
     scale.show(state.scale);
-    inputs.forEach((input) => input.show());
+    plane.show();
     heard.say(
       `${ones} ones and ${zeros} zeros; MLE ${n ? figure(now.mle, 3) : "none yet"}, ` +
         `MAP of ${log ? "the log-odds" : "p"} ${say(now.map)}, mean ${figure(now.mean, 3)}.`,
     );
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(plane);
-  const stopTheme = followTheme(root, drawing.soon);
+  const drawing = keepDrawn(root, draw, plane.el, follow(store, Object.keys(start), fromPython));
   el.playground = { move, state: () => state }; // for the console
   draw();
-  return () => {
-    for (const key of Object.keys(start)) store.off(`change:${key}`, fromPython);
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render, summary, density, highest, strengthFor, logGamma };

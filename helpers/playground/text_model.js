@@ -5,7 +5,7 @@
 // state: prompt, the text.
 // params: { symbols: ["\n", " ", …], begin: code of the begin symbol, seed: of the draws, advice: "what to try" }
 import { Graph, tensor } from "./runtime.js";
-import { colour, figure, followTheme, frame, h, readout, sharp, slider, whenSeen } from "./controls.js";
+import { button, colour, figure, follow, frame, h, keepDrawn, readout, sharp, slider } from "./controls.js";
 
 const ROW = 22; // pixels of a bar
 const SHOWN = 12;
@@ -95,11 +95,6 @@ function render({ model, el }) {
     temperature: slider({ label: "Temperature", unit: unit("", "temperature"), min: 0, max: 2, step: 0.1, change: set("temperature") }),
     k: slider({ label: "Top-k", unit: unit("symbols", "symbols"), min: 1, max: symbols.length, step: 1, digits: 0, change: set("k") }),
     p: slider({ label: "Top-p", unit: unit("", "of the probability"), min: 0.05, max: 1, step: 0.05, digits: 2, change: set("p") }),
-  };
-  const button = (name, work) => {
-    const made = h("button", { type: "button" }, name);
-    made.addEventListener("click", work);
-    return made;
   };
   const stream = button("Stream", () => (streaming ? halt() : run()));
   const buttons = h("div", { style: "display: flex; gap: .5rem; flex-wrap: wrap" });
@@ -194,7 +189,6 @@ function render({ model, el }) {
   const bar = (event) => Math.floor((event.clientY - chart.getBoundingClientRect().top) / ROW);
   chart.addEventListener("click", (event) => bar(event) < SHOWN && take(Math.max(0, bar(event))));
   const fromPython = () => model.get("prompt") !== text && (put(model.get("prompt")), drawing.soon());
-  model.on("change:prompt", fromPython);
 
   // ---- drawing ----
   function draw() {
@@ -233,20 +227,11 @@ function render({ model, el }) {
     heard.say(`${note}After “${tail}”: ${best}; ${possible} of ${symbols.length} symbols possible, entropy ${figure(entropy, 2)} nats${speed}.`);
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(plane);
-  const stopTheme = followTheme(root, drawing.soon);
+  const drawing = keepDrawn(root, draw, plane, follow(model, ["prompt"], fromPython), halt);
   el.playground = { reader, step, put, change, probabilities: () => adjust(reader.logits, settings), text: () => text };
   put(start);
   draw();
-  return () => {
-    model.off("change:prompt", fromPython);
-    halt();
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 const BOX = `width: 100%; font: 13px/1.45 ui-monospace, monospace; color: var(--ink); background: var(--panel);

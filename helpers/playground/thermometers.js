@@ -4,7 +4,7 @@
 // state: readings, one number an instrument, in standard deviations of the hidden quantity.
 // params: { weight: [w…], noise: [standard deviation…], readings: [x…] at first, range: the axis is −range … range,
 //   advice: "what to try" }; the last instrument's noise is the slider's.
-import { colour, figure, followTheme, frame, h, readout, sharp, slider, whenSeen } from "./controls.js";
+import { colour, figure, follow, frame, h, keepDrawn, readout, sharp, slider } from "./controls.js";
 
 const UNIT = { short: "sd", long: "standard deviations" };
 const ROW = 34; // pixels an instrument
@@ -88,7 +88,6 @@ function render({ model, el }) {
     x = [...model.get("readings")];
     drawing.soon();
   };
-  model.on("change:readings", fromPython);
 
   function believe() {
     const psi = noise.map((s) => s * s);
@@ -149,18 +148,10 @@ function render({ model, el }) {
     context.stroke();
   }
 
-  const drawing = whenSeen(root, draw);
-  const resized = new ResizeObserver(drawing.soon);
-  resized.observe(plane);
-  const stopTheme = followTheme(root, drawing.soon);
+  const drawing = keepDrawn(root, draw, plane, follow(model, ["readings"], fromPython));
   el.playground = { move, believe };
   draw();
-  return () => {
-    model.off("change:readings", fromPython);
-    drawing.stop();
-    resized.disconnect();
-    stopTheme();
-  };
+  return drawing.stop;
 }
 
 export default { render };
