@@ -1,29 +1,53 @@
-"""One playground on a page of its own, on a narrow screen: for the tests of each."""
+"""What the tests of the playgrounds share; the fixtures are in conftest.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from test_playground_page import ARGUMENTS, CHROMIUM, page_of, png_bytes, sync_api
+import json
+import shutil
+import struct
+import subprocess
+import zlib
 
 from helpers.playground import display
 
+FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
 
-@contextmanager
-def playing(name: str, params: dict, state: dict, alt: str, *, height: int = 900, **options) -> Iterator:
-    """The page, once the playground has answered. At the end nothing may have failed there."""
-    assert CHROMIUM, "chromium is missing: apt-get install chromium"
-    bundle = display.make_bundle(name, {}, params, state, png_bytes(), alt)
-    faults = []
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 360, "height": height}, **options)
-        page.set_default_timeout(60_000)
-        page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: faults.append(str(e)))
-        page.set_content(page_of(display.standalone_html(bundle)))
-        page.wait_for_selector(".readout:not(:empty)")
-        yield page
-        browser.close()
-    assert faults == []
+
+def png_bytes():
+    """A grey picture of one pixel, written by hand: the tests need no figure."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0\x80")) + chunk(b"IEND", b"")
+
+
+def page_of(body, theme="light"):
+    return (
+        f'<!doctype html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>Playground</title>'
+        f'<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width"></head><body>{body}</body>'
+    )
+
+
+def by_node(code: str):
+    """What the code prints, as JSON."""
+    node = shutil.which("node")
+    assert node, "node is missing"
+    done = subprocess.run([node, "-"], input=code, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1000:]
+    return json.loads(done.stdout)
+
+
+def with_module(source: str, code: str):
+    """What ``code`` prints behind a playground's files, ``display.joined(name)``, or behind a mutant of them."""
+    return by_node(source.replace("export default", "const module_ =") + code)
+
+
+def value_of(module: str, expression: str, source: str | None = None):
+    """The value of an expression in the playground's module ``m``; ``source``: a mutant of its classic script."""
+    return by_node(f"const m = {source or display.classic(module)};\nconsole.log(JSON.stringify({expression}));")
+
+
+def state(page) -> dict:
+    return page.evaluate("() => document.querySelector('.book-playground').playground.state()")

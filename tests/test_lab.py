@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,8 +15,6 @@ import torch
 from torch import nn
 
 from helpers import playground
-
-sync_api = pytest.importorskip("playwright.sync_api")  # under CI=true a skip is a failure: conftest.py
 
 LIVE = """
 import json
@@ -99,39 +96,34 @@ def drag(page, plane, to):
     page.mouse.up()
 
 
-def test_python_sees_the_drag_and_the_page_sees_python(lab, tmp_path):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert chromium, "chromium is missing: apt-get install chromium"
-    with sync_api.sync_playwright() as p:
-        arguments = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
-        browser = p.chromium.launch(executable_path=chromium, args=arguments)
-        page = browser.new_page(viewport={"width": 1280, "height": 1400})
-        page.set_default_timeout(120_000)  # a busy machine starts Lab and a kernel slowly
-        page.route(re.compile(r"^https?://(?!127\.0\.0\.1)"), lambda route: route.abort())
-        page.goto(f"{lab}/lab/tree/play.ipynb?reset")
-        cells = page.locator(".jp-Notebook .jp-CodeCell")
-        cells.first.locator(".cm-content").click()
-        page.keyboard.press("Control+Enter")
+def test_python_sees_the_drag_and_the_page_sees_python(browser, lab, tmp_path):
+    page = browser.new_page(viewport={"width": 1280, "height": 1400})
+    page.set_default_timeout(120_000)  # a busy machine starts Lab and a kernel slowly
+    page.route(re.compile(r"^https?://(?!127\.0\.0\.1)"), lambda route: route.abort())
+    page.goto(f"{lab}/lab/tree/play.ipynb?reset")
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    cells.first.locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
 
-        plane = cells.first.locator(".plane canvas").first
-        plane.wait_for()
-        drag(page, plane, (0.75, 0.25))
-        # In the middle between 0 and 3 standard deviations, up to a pixel.
-        seen = wait_for(lambda: read(tmp_path / "seen.json", [1.5, 1.5]), 30, lambda: "Python never saw the drag")
-        assert seen == pytest.approx([1.5, 1.5], abs=0.05)
+    plane = cells.first.locator(".plane canvas").first
+    plane.wait_for()
+    drag(page, plane, (0.75, 0.25))
+    # In the middle between 0 and 3 standard deviations, up to a pixel.
+    seen = wait_for(lambda: read(tmp_path / "seen.json", [1.5, 1.5]), 30, lambda: "Python never saw the drag")
+    assert seen == pytest.approx([1.5, 1.5], abs=0.05)
 
-        cells.nth(1).locator(".cm-content").click()
-        page.keyboard.press("Control+Enter")
-        cells.first.locator(".readout", has_text="z₁ = 1.0 sd, z₂ = 2.0 sd").wait_for()
+    cells.nth(1).locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    cells.first.locator(".readout", has_text="z₁ = 1.0 sd, z₂ = 2.0 sd").wait_for()
 
-        # The output without a widget works in the same page.
-        cells.nth(2).locator(".cm-content").click()
-        page.keyboard.press("Control+Enter")
-        alone = cells.nth(2).locator(".plane canvas").first
-        alone.wait_for()
-        drag(page, alone, (0.25, 0.75))
-        cells.nth(2).locator(".readout", has_text="z₁ = −1.5 sd, z₂ = −1.5 sd").wait_for()
-        browser.close()
+    # The output without a widget works in the same page.
+    cells.nth(2).locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    alone = cells.nth(2).locator(".plane canvas").first
+    alone.wait_for()
+    drag(page, alone, (0.25, 0.75))
+    cells.nth(2).locator(".readout", has_text="z₁ = −1.5 sd, z₂ = −1.5 sd").wait_for()
+    page.close()
 
 
 def read(path, wanted):

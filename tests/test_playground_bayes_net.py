@@ -4,12 +4,10 @@ import itertools
 import json
 import math
 import re
-import shutil
-import subprocess
 
 import pytest
 import torch
-from one_playground import playing
+from one_playground import with_module
 
 from helpers.models.bayesian_network import BayesianNetwork
 from helpers.playground import display
@@ -45,12 +43,7 @@ EVIDENCE = [list(e) for e in itertools.product(*[range(-1, levels) for levels in
 def run(source):
     given = f"const variables = {json.dumps(VARIABLES)}; const asked = {json.dumps(EVIDENCE)};"
     ask = "console.log(JSON.stringify(asked.map((e) => marginals(variables, e))));"
-    node = shutil.which("node")
-    assert node, "node is missing"
-    code = source.replace("export default", "const module_ =") + given + ask
-    done = subprocess.run([node, "-"], input=code, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-1000:]
-    return json.loads(done.stdout)
+    return with_module(source, given + ask)
 
 
 def agree(answers):
@@ -81,11 +74,10 @@ def test_the_pages_posteriors_are_those_of_the_library():
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(playing):
     params = {"variables": VARIABLES, "width": 348, "height": 330}
     state = {"evidence": [-1, -1, -1, -1]}
-    with playing("bayes_net", params, state, "Posteriors", height=740) as page:
-        yield page
+    return playing("bayes_net", params, state, "Posteriors", height=740)
 
 
 def said(page, text):

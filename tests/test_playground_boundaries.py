@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from test_playground_page import FRAMES, browser, open_page, page_of, png_bytes  # noqa: F401  fixtures
+from one_playground import FRAMES, page_of, png_bytes
 
 from helpers.classifiers.logistic import LogisticRegression
 from helpers.models.naive_bayes import Gaussian
@@ -18,7 +18,7 @@ POINTS = [[*at, label] for at, label in zip(AT, LABELS, strict=True)]
 
 
 @pytest.fixture
-def page(open_page, tmp_path):  # noqa: F811
+def page(open_page, tmp_path):
     bundle = display.make_bundle(
         "boundaries", {}, {"names": ["cat", "dog"]}, {"points": POINTS}, png_bytes(), "Two classes of points"
     )

@@ -1,8 +1,6 @@
 """The change-of-variables playground: its densities against distribution functions of scipy; its use in a browser."""
 
-import json
-import shutil
-import subprocess
+import functools
 
 import matplotlib
 import numpy as np
@@ -12,10 +10,12 @@ import scipy.stats
 
 matplotlib.use("Agg")
 
-from one_playground import playing
+
+from one_playground import state, value_of
 
 from helpers.playground import display
 
+javascript = functools.partial(value_of, "change_of_variables")
 EDGES = np.linspace(-3, 3, 121)
 X = scipy.stats.truncnorm(-3, 3)  # the playground's normal density ends at ±3
 FUNCTIONS = {
@@ -25,14 +25,6 @@ FUNCTIONS = {
     "square": (lambda x: x**2 / 2 - 2, lambda x: x),
     "wave": (lambda x: x / 2 + np.sin(2 * x), lambda x: 0.5 + 2 * np.cos(2 * x)),
 }
-
-
-def javascript(expression, source=None):
-    """The value of an expression in the playground's module ``m``, by node."""
-    code = f"const m = {source or display.classic('change_of_variables')};\nconsole.log(JSON.stringify({expression}));"
-    done = subprocess.run([shutil.which("node"), "-e", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def below(name, y):
@@ -109,16 +101,11 @@ def test_smoothing_removes_tremor_and_leaves_lines_and_the_rest_alone():
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(playing):
     start = {"name": "tanh", "g": javascript("m.heights('tanh')"), "base": "normal", "seed": 1}
-    with playing(
+    return playing(
         "change_of_variables", {}, start, "A curve between two densities", height=1000, reduced_motion="reduce"
-    ) as page:
-        yield page
-
-
-def state(page):
-    return page.evaluate("() => document.querySelector('.book-playground').playground.state()")
+    )
 
 
 def test_choices_buttons_and_keyboard(page):

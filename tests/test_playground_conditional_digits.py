@@ -1,12 +1,10 @@
 """The conditional digits playground: its conditionals against the library's, by node; brush and keys, in a browser."""
 
 import json
-import shutil
-import subprocess
 
 import pytest
 import torch
-from one_playground import playing
+from one_playground import with_module
 
 from helpers.models.joint_mixture import JointMixture
 from helpers.playground import display
@@ -47,12 +45,7 @@ const draws = Array.from({ length: 20000 }, () => drawn(table, answers[2], asked
 const mean = draws[0].map((_, d) => draws.reduce((sum, row) => sum + row[d], 0) / 20000);
 console.log(JSON.stringify({ answers, draws: mean }));
 """
-    node = shutil.which("node")
-    assert node, "node is missing"
-    code = source.replace("export default", "const module_ =") + given + ask
-    done = subprocess.run([node, "-"], input=code, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-1000:]
-    return json.loads(done.stdout)
+    return with_module(source, given + ask)
 
 
 def agree(got):
@@ -81,10 +74,9 @@ def test_the_pages_conditionals_are_those_of_the_library():
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(playing):
     state = {"x": PARAMS["start"]}
-    with playing("conditional_digits", PARAMS, state, "A digit") as page:
-        yield page
+    return playing("conditional_digits", PARAMS, state, "A digit")
 
 
 def said(page, text):

@@ -1,8 +1,6 @@
 """The divergence playground: its numbers against Gauss-Legendre quadrature, its descent, and its use in a browser."""
 
-import json
-import shutil
-import subprocess
+import functools
 
 import matplotlib
 import numpy as np
@@ -11,20 +9,14 @@ import scipy.stats
 
 matplotlib.use("Agg")
 
-from one_playground import playing
+
+from one_playground import state, value_of
 
 from helpers.playground import display
 
+javascript = functools.partial(value_of, "divergences")
 STATE = {"data": [0.0, 3.0], "model": [0.5, 1.0], "measure": "forward"}
 CASES = [([0.0, 3.0], [0.5, 1.0]), ([-1.0, 0.0], [-1.0, 0.5]), ([2.0, 6.0], [-5.0, 0.4]), ([0.3, 4.0], [1.0, 3.0])]
-
-
-def javascript(expression, source=None):
-    """The value of an expression in the playground's module ``m``, by node."""
-    code = f"const m = {source or display.classic('divergences')};\nconsole.log(JSON.stringify({expression}));"
-    done = subprocess.run([shutil.which("node"), "-e", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def by_quadrature(data, model):
@@ -93,13 +85,8 @@ def test_descent_ends_in_a_local_minimum(measure, start):
 
 
 @pytest.fixture(scope="module")
-def page():
-    with playing("divergences", {}, STATE, "Two densities on a line", reduced_motion="reduce") as page:
-        yield page
-
-
-def state(page):
-    return page.evaluate("() => document.querySelector('.book-playground').playground.state()")
+def page(playing):
+    return playing("divergences", {}, STATE, "Two densities on a line", reduced_motion="reduce")
 
 
 def test_keyboard_select_minimise_and_reset(page):

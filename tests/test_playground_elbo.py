@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import math
-import shutil
-import subprocess
 
 import matplotlib
 import numpy as np
@@ -15,20 +13,14 @@ import scipy.stats
 
 matplotlib.use("Agg")
 
-from one_playground import playing
+
+from one_playground import state, value_of
 
 from helpers.playground import display
 
+javascript = functools.partial(value_of, "elbo")
 STATE = {"target": "two", "q": [0.5, 1.0]}
 CASES = [("two", [0.5, 1.0]), ("two", [-2.0, 0.4]), ("slope", [2.0, 1.5]), ("bell", [1.0, 0.8]), ("bell", [-2.0, 3.0])]
-
-
-def javascript(expression, source=None):
-    """The value of an expression in the playground's module ``m``, by node."""
-    code = f"const m = {source or display.classic('elbo')};\nconsole.log(JSON.stringify({expression}));"
-    done = subprocess.run([shutil.which("node"), "-e", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def log_joint(target, z):
@@ -127,13 +119,8 @@ def test_the_climb_ends_at_a_local_maximum(target, start):
 
 
 @pytest.fixture(scope="module")
-def page():
-    with playing("elbo", {}, STATE, "A posterior and a normal density", reduced_motion="reduce") as page:
-        yield page
-
-
-def state(page):
-    return page.evaluate("() => document.querySelector('.book-playground').playground.state()")
+def page(playing):
+    return playing("elbo", {}, STATE, "A posterior and a normal density", reduced_motion="reduce")
 
 
 def test_keyboard_choice_climb_and_reset(page):

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
 
 import pytest
 import torch
-from one_playground import playing
-from test_playground_page import FRAMES
+from one_playground import FRAMES, with_module
 
 from helpers.models.gaussian_mixture import Gaussians, Moments, add_ridge, log_prior
 from helpers.playground import display
@@ -34,12 +30,7 @@ console.log(JSON.stringify(seen));
 def run(source):
     """Eight rounds of the module in node, without a page."""
     given = f"const POINTS = {POINTS.tolist()}; const CENTRES = {CENTRES}; const RIDGE = {RIDGE};"
-    code = source.replace("export default", "const module_ =") + given + SCRIPT
-    node = shutil.which("node")
-    assert node, "node is missing"
-    done = subprocess.run([node, "-"], input=code, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-1000:]
-    return json.loads(done.stdout)
+    return with_module(source, given + SCRIPT)
 
 
 def differences(seen):
@@ -104,10 +95,9 @@ def test_mutants_are_found(right, wrong, found):
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(playing):
     params = {"points": POINTS.tolist(), "centres": CENTRES, "components": 3, "range": 4, "ridge": RIDGE}
-    with playing("em", params, {"components": 3}, "Points in the plane.") as page:
-        yield page
+    return playing("em", params, {"components": 3}, "Points in the plane.")
 
 
 def said(page, pattern):

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from one_playground import playing
+from one_playground import FRAMES, with_module
 from scipy import stats
-from test_playground_page import FRAMES
 
-from helpers import playground
 from helpers.inference import expectation_propagation as ep
+from helpers.playground import display
 
-SOURCE = (Path(playground.__file__).parent / "ep_clutter.js").read_text(encoding="utf-8")
+SOURCE = display.joined("ep_clutter")
 POINTS = [1.4, 2.6, 2.1, -3.5, 5.2, 1.0, -0.6]
 PRIOR = 16.0
 SCRIPT = """
@@ -36,12 +31,7 @@ console.log(JSON.stringify({ sweeps, exact, area: density.reduce((a, b) => a + b
 
 
 def run(source=SOURCE, sweeps=3, step=1.0):
-    node = shutil.which("node")
-    assert node, "node is missing"
-    plain = re.sub(r"^import .*?;\n|^export default .*", "", source, flags=re.M)
-    plain = re.sub(r"^export ", "", plain, flags=re.M)
-    text = plain + SCRIPT % (json.dumps(POINTS), sweeps, step, PRIOR, PRIOR, PRIOR)
-    return json.loads(subprocess.run([node, "-e", text], capture_output=True, text=True, check=True).stdout)
+    return with_module(source, SCRIPT % (json.dumps(POINTS), sweeps, step, PRIOR, PRIOR, PRIOR))
 
 
 def library(sweeps, step):
@@ -101,10 +91,9 @@ def test_the_truth_is_that_of_another_quadrature():
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(playing):
     state = {"points": POINTS, "step": 1.0}
-    with playing("ep_clutter", {"prior": PRIOR}, state, "Seven points and a curve.") as page:
-        yield page
+    return playing("ep_clutter", {"prior": PRIOR}, state, "Seven points and a curve.")
 
 
 def said(page, pattern):

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
 import torch
-from one_playground import playing
+from one_playground import FRAMES, with_module
 from scipy.optimize import linprog
-from test_playground_page import FRAMES
 
 from helpers.playground import display
 
@@ -38,12 +34,7 @@ console.log(JSON.stringify(seen));
 
 def run(source):
     given = f"const START = {START}; const UNITS = {UNITS}; const RANGE = {RANGE};"
-    code = source.replace("export default", "const module_ =") + given + SCRIPT
-    node = shutil.which("node")
-    assert node, "node is missing"
-    done = subprocess.run([node, "-"], input=code, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-1000:]
-    return json.loads(done.stdout)
+    return with_module(source, given + SCRIPT)
 
 
 def tensors(net):
@@ -120,12 +111,11 @@ def test_mutants_are_found(right, wrong, found):
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(playing):
     other = [[-x, y, c] for x, y, c in START]
     params = {"sets": {"xor": START, "other": other}, "names": {"xor": "Corners"}, "range": RANGE}
     state = {"units": 4, "data": "xor"}
-    with playing("hidden_units", params, state, "Points and lines.") as page:
-        yield page
+    return playing("hidden_units", params, state, "Points and lines.")
 
 
 def said(page, pattern):

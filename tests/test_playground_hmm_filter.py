@@ -2,13 +2,10 @@
 
 import json
 import math
-import shutil
-import subprocess
 
 import pytest
 import torch
-from one_playground import playing
-from test_playground_page import FRAMES
+from one_playground import FRAMES, with_module
 
 from helpers.models.hmm import HMM
 from helpers.playground import display
@@ -32,12 +29,7 @@ def numbers(model):
 def run(source, models):
     given = f"const models = {json.dumps([numbers(m) for m in models])}; const sequences = {json.dumps(SEQUENCES)};"
     ask = "console.log(JSON.stringify(models.map((m) => sequences.map((x) => infer(m, x)))));"
-    node = shutil.which("node")
-    assert node, "node is missing"
-    code = source.replace("export default", "const module_ =") + given + ask
-    done = subprocess.run([node, "-"], input=code, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-1000:]
-    return json.loads(done.stdout)
+    return with_module(source, given + ask)
 
 
 def agree(models, answers):
@@ -81,10 +73,9 @@ START = [2, 2, 0, 1, 0, 0, 2, 1]
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(playing):
     params = {"states": ["hot", "cold"], "symbols": ["1", "2", "3"], "start": START, "read": 3, **numbers(ICE)}
-    with playing("hmm_filter", params, {"x": START, "read": 3}, "Beliefs", height=740) as page:
-        yield page
+    return playing("hmm_filter", params, {"x": START, "read": 3}, "Beliefs", height=740)
 
 
 def said(page, text):

@@ -3,13 +3,10 @@
 import functools
 import json
 import re
-import shutil
-import subprocess
 
 import pytest
 import torch
-from one_playground import playing
-from test_playground_page import FRAMES
+from one_playground import FRAMES, with_module
 
 from helpers.data.text import Vocabulary
 from helpers.models.markov import MarkovChain
@@ -29,12 +26,7 @@ console.log(JSON.stringify([answers, written]));
 def run(source):
     """What the module answers in node, without a page."""
     given = f"const TEXT = {json.dumps(TEXT)}; const PROMPTS = {json.dumps(PROMPTS)};"
-    code = source.replace("export default", "const module_ =") + given + SCRIPT
-    node = shutil.which("node")
-    assert node, "node is missing"
-    done = subprocess.run([node, "-"], input=code, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-1000:]
-    return json.loads(done.stdout)
+    return with_module(source, given + SCRIPT)
 
 
 @functools.cache
@@ -92,10 +84,9 @@ def test_the_pages_counts_are_those_of_the_library():
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(playing):
     params = {"text": TEXT, "name": "the rhyme", "order": 2, "prompt": "she s"}
-    with playing("markov_text", params, {"prompt": "she s", "order": 2}, "Bars", height=740) as page:
-        yield page
+    return playing("markov_text", params, {"prompt": "she s", "order": 2}, "Bars", height=740)
 
 
 def wrote(page):

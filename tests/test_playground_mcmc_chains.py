@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
-from one_playground import playing
+from one_playground import with_module
 
-from helpers import playground
 from helpers.inference import monte_carlo
+from helpers.playground import display
 
-SOURCE = (Path(playground.__file__).parent / "mcmc_chains.js").read_text(encoding="utf-8")
+SOURCE = display.joined("mcmc_chains")
 WIDTH = 0.6
 SAMPLERS = {"walk": 1.0, "gibbs": 1.0, "mala": 0.6, "hmc": 0.35}
 
@@ -44,13 +41,7 @@ console.log(JSON.stringify(out));
 
 
 def run(source=SOURCE):
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is missing")
-    plain = re.sub(r"^import .*?;\n|^export default .*", "", source, flags=re.M)
-    plain = re.sub(r"^export ", "", plain, flags=re.M)
-    text = plain + SCRIPT % (WIDTH, json.dumps(SAMPLERS))
-    return json.loads(subprocess.run([node, "-e", text], capture_output=True, text=True, check=True).stdout)
+    return with_module(source, SCRIPT % (WIDTH, json.dumps(SAMPLERS)))
 
 
 @pytest.fixture(scope="module")
@@ -140,67 +131,65 @@ def test_strokes_get_the_share_of_their_posterior_weight(answers):
     assert run(SOURCE.replace(old, "sums[owner[j]] += w * w"))["numbers"]["shares"] != wanted
 
 
-def test_a_density_is_drawn_by_pointer_and_by_keys():
+def test_a_density_is_drawn_by_pointer_and_by_keys(playing):
     state = {"strokes": [[[-1.0, 0.5]], [[0.8, -0.6]]], "width": 0.6, "sampler": "walk", "step": 0.5}
-    with playing("mcmc_chains", {"steps": 60}, state, "Four chains on two bumps", height=1000) as page:
+    page = playing("mcmc_chains", {"steps": 60}, state, "Four chains on two bumps", height=1000)
 
-        def strokes():
-            return page.evaluate("document.querySelector('.book-playground').playground.strokes()")
+    def strokes():
+        return page.evaluate("document.querySelector('.book-playground').playground.strokes()")
 
-        def said(start):
-            page.wait_for_function(
-                "(start) => document.querySelector('.readout').textContent.startsWith(start)", arg=start
-            )
+    def said(start):
+        page.wait_for_function("(start) => document.querySelector('.readout').textContent.startsWith(start)", arg=start)
 
-        def press(name):
-            page.get_by_role("button", name=name).click()
+    def press(name):
+        page.get_by_role("button", name=name).click()
 
-        said("60 steps; mean acceptance")
-        press("Clear")
-        said("An empty plane has no density")
-        page.locator(".plane").scroll_into_view_if_needed()
-        box = page.locator(".plane canvas").bounding_box()
+    said("60 steps; mean acceptance")
+    press("Clear")
+    said("An empty plane has no density")
+    page.locator(".plane").scroll_into_view_if_needed()
+    box = page.locator(".plane canvas").bounding_box()
 
-        def at(x, y):  # plane units to pixels
-            return box["x"] + (x + 4) / 8 * box["width"], box["y"] + (4 - y) / 8 * box["height"]
+    def at(x, y):  # plane units to pixels
+        return box["x"] + (x + 4) / 8 * box["width"], box["y"] + (4 - y) / 8 * box["height"]
 
-        def drag(*places):
-            page.mouse.move(*at(*places[0]))
-            page.mouse.down()
-            for place in places[1:]:
-                page.mouse.move(*at(*place), steps=8)
-            page.mouse.up()
+    def drag(*places):
+        page.mouse.move(*at(*places[0]))
+        page.mouse.down()
+        for place in places[1:]:
+            page.mouse.move(*at(*place), steps=8)
+        page.mouse.up()
 
-        drag((-2, 2), (0, 2), (0, 0))
-        (corner,) = strokes()
-        assert len(corner) in (10, 11)  # 4 long, less what the corner cuts
-        steps = torch.tensor(corner).diff(dim=0).norm(dim=1)
-        assert torch.allclose(steps, torch.full_like(steps, 0.4), atol=1e-4)
-        said("60 steps; mean acceptance")
-        drag(tuple(corner[len(corner) // 2]), (1, -1))  # its number
-        assert len(strokes()) == 1 and len(strokes()[0]) == len(corner)
-        assert torch.tensor(strokes()[0][len(corner) // 2]).tolist() == pytest.approx([1, -1], abs=0.05)
+    drag((-2, 2), (0, 2), (0, 0))
+    (corner,) = strokes()
+    assert len(corner) in (10, 11)  # 4 long, less what the corner cuts
+    steps = torch.tensor(corner).diff(dim=0).norm(dim=1)
+    assert torch.allclose(steps, torch.full_like(steps, 0.4), atol=1e-4)
+    said("60 steps; mean acceptance")
+    drag(tuple(corner[len(corner) // 2]), (1, -1))  # its number
+    assert len(strokes()) == 1 and len(strokes()[0]) == len(corner)
+    assert torch.tensor(strokes()[0][len(corner) // 2]).tolist() == pytest.approx([1, -1], abs=0.05)
 
-        page.locator(".plane input").first.focus()
-        for key in ["Shift+ArrowLeft", "Shift+ArrowLeft", "Enter", "Shift+ArrowLeft", "ArrowDown", "Enter", "ArrowUp"]:
-            page.keyboard.press(key)
-        assert len(strokes()) == 2 and len(strokes()[1]) == 3  # from −1 to −1.8; 0.2 down is less than a step
-        page.keyboard.press("Shift+ArrowRight")
-        assert len(strokes()[1]) == 3  # the pen is lifted
-        page.wait_for_function("() => /^60 steps.* 2: /.test(document.querySelector('.readout').textContent)")
-        text = page.text_content(".readout")
-        ink = [len(stroke) / sum(map(len, strokes())) for stroke in strokes()]
-        assert [int(found) for found in re.findall(r"\((\d+) %\)", text)] == [round(100 * share) for share in ink]
+    page.locator(".plane input").first.focus()
+    for key in ["Shift+ArrowLeft", "Shift+ArrowLeft", "Enter", "Shift+ArrowLeft", "ArrowDown", "Enter", "ArrowUp"]:
+        page.keyboard.press(key)
+    assert len(strokes()) == 2 and len(strokes()[1]) == 3  # from −1 to −1.8; 0.2 down is less than a step
+    page.keyboard.press("Shift+ArrowRight")
+    assert len(strokes()[1]) == 3  # the pen is lifted
+    page.wait_for_function("() => /^60 steps.* 2: /.test(document.querySelector('.readout').textContent)")
+    text = page.text_content(".readout")
+    ink = [len(stroke) / sum(map(len, strokes())) for stroke in strokes()]
+    assert [int(found) for found in re.findall(r"\((\d+) %\)", text)] == [round(100 * share) for share in ink]
 
-        press("Erase last")
-        assert len(strokes()) == 1
-        page.select_option("select", "gibbs")
-        said("60 steps; mean acceptance 100 %")
-        for x in torch.linspace(-3.5, 3.5, 9).tolist():
-            drag((x, -3))
-        page.wait_for_function("() => /The pen is dry/.test(document.querySelector('.readout').textContent)")
-        assert len(strokes()) == 9
-        press("Reset")
-        page.wait_for_function("() => document.querySelector('select').value === 'walk'")
-        assert strokes() == state["strokes"]
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    press("Erase last")
+    assert len(strokes()) == 1
+    page.select_option("select", "gibbs")
+    said("60 steps; mean acceptance 100 %")
+    for x in torch.linspace(-3.5, 3.5, 9).tolist():
+        drag((x, -3))
+    page.wait_for_function("() => /The pen is dry/.test(document.querySelector('.readout').textContent)")
+    assert len(strokes()) == 9
+    press("Reset")
+    page.wait_for_function("() => document.querySelector('select').value === 'walk'")
+    assert strokes() == state["strokes"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360

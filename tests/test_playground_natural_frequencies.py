@@ -1,8 +1,6 @@
 """The natural-frequency playground: its table against a Bayesian network, its crowd, and its use in a browser."""
 
-import json
-import shutil
-import subprocess
+import functools
 
 import matplotlib
 import pytest
@@ -10,25 +8,19 @@ import torch
 
 matplotlib.use("Agg")
 
-from one_playground import playing
+
+from one_playground import state, value_of
 
 from helpers.models.bayesian_network import BayesianNetwork
 from helpers.playground import display
 
+javascript = functools.partial(value_of, "natural_frequencies")
 STATE = {"story": 0, "prior": 0.1, "hit": 0.9, "alarm": 0.2, "seed": 1}
 STORIES = [
     {"name": "A test", "a": "ill", "other": "well", "sign": "positive", "prior": 0.1, "hit": 0.9, "alarm": 0.2},
     {"name": "Another", "a": "spam", "other": "mail", "sign": "“prize”", "prior": 0.5, "hit": 0.4, "alarm": 0.0},
 ]
 CASES = [(0.1, 0.9, 0.2), (0.01, 0.99, 0.05), (0.5, 0.2, 0.7), (0.95, 1.0, 0.0), (0.3, 0.0, 0.4)]
-
-
-def javascript(expression, source=None):
-    """The value of an expression in the playground's module ``m``, by node."""
-    code = f"const m = {source or display.classic('natural_frequencies')};\nconsole.log(JSON.stringify({expression}));"
-    done = subprocess.run([shutil.which("node"), "-e", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def by_network(prior, hit, alarm):
@@ -88,15 +80,10 @@ def test_the_crowd_has_the_shares_of_the_table_and_the_mutants_have_not():
 
 
 @pytest.fixture(scope="module")
-def page():
-    with playing(
+def page(playing):
+    return playing(
         "natural_frequencies", {"stories": STORIES}, STATE, "A square of dots", height=1100, reduced_motion="reduce"
-    ) as page:
-        yield page
-
-
-def state(page):
-    return page.evaluate("() => document.querySelector('.book-playground').playground.state()")
+    )
 
 
 def test_keyboard_story_draw_and_reset(page):

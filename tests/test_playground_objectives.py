@@ -1,8 +1,6 @@
 """The objectives playground: its numbers against Gauss-Legendre quadrature, its descents against scipy, its page."""
 
-import json
-import shutil
-import subprocess
+import functools
 
 import matplotlib
 import numpy as np
@@ -12,21 +10,15 @@ import scipy.stats
 
 matplotlib.use("Agg")
 
-from one_playground import playing
+
+from one_playground import state, value_of
 
 from helpers.playground import display
 
+javascript = functools.partial(value_of, "objectives")
 STATE = {"gap": 2.5, "model": [0.5, 1.0], "objective": "kl"}
 NAMES = ["kl", "reverse", "game", "nonsaturating", "w1", "fisher"]
 CASES = [(2.5, [0.5, 1.0]), (0.0, [-1.0, 0.5]), (4.0, [-3.0, 0.3]), (6.0, [1.0, 2.0])]
-
-
-def javascript(expression, source=None):
-    """The value of an expression in the playground's module ``m``, by node."""
-    code = f"const m = {source or display.classic('objectives')};\nconsole.log(JSON.stringify({expression}));"
-    done = subprocess.run([shutil.which("node"), "-e", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def by_quadrature(gap, model):
@@ -125,13 +117,8 @@ def test_ends_of_the_mean_seeking_objectives():
 
 
 @pytest.fixture(scope="module")
-def page():
-    with playing("objectives", {}, STATE, "A bell and two bumps", height=1000, reduced_motion="reduce") as page:
-        yield page
-
-
-def state(page):
-    return page.evaluate("() => document.querySelector('.book-playground').playground.state()")
+def page(playing):
+    return playing("objectives", {}, STATE, "A bell and two bumps", height=1000, reduced_motion="reduce")
 
 
 def test_keyboard_choice_descend_everywhere_and_reset(page):

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 import scipy.optimize
 import torch
-from one_playground import playing
+from one_playground import with_module
 
-from helpers import playground
+from helpers.playground import display
 
-SOURCE = (Path(playground.__file__).parent / "optimisers.js").read_text(encoding="utf-8")
+SOURCE = display.joined("optimisers")
 START, RATE, BETA, STEPS = [-2.1, 1.3], 0.03, 0.8, 40
 POINTS = [[0.3, -0.7], [-1.9, 2.2], [2.5, 0.4]]
 
@@ -48,13 +44,7 @@ RACERS = {
 
 
 def run(source=SOURCE):
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is missing")
-    plain = re.sub(r"^import .*?;\n|^export default .*", "", source, flags=re.M)
-    plain = re.sub(r"^export ", "", plain, flags=re.M)
-    text = plain + SCRIPT % (json.dumps(POINTS), json.dumps(START), RATE, BETA, STEPS)
-    return json.loads(subprocess.run([node, "-e", text], capture_output=True, text=True, check=True).stdout)
+    return with_module(source, SCRIPT % (json.dumps(POINTS), json.dumps(START), RATE, BETA, STEPS))
 
 
 @pytest.fixture(scope="module")
@@ -113,31 +103,29 @@ def test_mutants_are_found(racer, old, new):
     assert apart(run(SOURCE.replace(old, new)), racer, "valley") > 1e-3
 
 
-def test_keys_start_the_race_and_a_large_rate_flies_out():
+def test_keys_start_the_race_and_a_large_rate_flies_out(playing):
     state = {"surface": "valley", "rate": 0.04, "momentum": 0.8, "start": [-2.5, 1.5]}
-    with playing("optimisers", {"steps": 60}, state, "Four paths in a long valley", height=800) as page:
-        said = "document.querySelector('.readout').textContent"
-        page.wait_for_function(f"() => {said}.startsWith('Step 60 from −2.50, 1.50')")
-        assert "Adam is" in page.evaluate(said)
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("Start of the race")
-        page.keyboard.press("ArrowLeft")
-        page.keyboard.press("Shift+ArrowUp")
-        page.wait_for_function(f"() => {said}.startsWith('Step 60 from −2.60, 2.00')")
-        both = "['ArrowLeft', 'ArrowUp'].forEach((key) => document.activeElement.dispatchEvent("
-        page.evaluate(f"() => {both} new KeyboardEvent('keydown', {{ key, bubbles: true }})))")  # within one frame
-        page.wait_for_function(f"() => {said}.startsWith('Step 60 from −2.70, 2.10')")
-        rate = page.get_by_role("slider", name="Learning rate")
-        rate.evaluate("(e) => { e.value = 0.15; e.dispatchEvent(new Event('input', { bubbles: true })); }")
-        page.wait_for_function(
-            f"() => {said}.startsWith('Step 60') && {said}.includes('Gradient descent has flown out')"
-        )
-        page.select_option("select", "saddle")
-        page.wait_for_function(f"() => {said}.startsWith('Step 60') && !{said}.includes('flown out')")
-        box = page.locator(".plane canvas").bounding_box()
-        page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"])
-        page.wait_for_function(f"() => {said}.startsWith('Step 60 from 1.50, 0.00')")
-        page.get_by_role("button", name="Reset").click()
-        page.wait_for_function(f"() => {said}.startsWith('Step 60 from −2.50, 1.50')")
-        assert page.evaluate("document.querySelector('select').value") == "valley"
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page = playing("optimisers", {"steps": 60}, state, "Four paths in a long valley", height=800)
+    said = "document.querySelector('.readout').textContent"
+    page.wait_for_function(f"() => {said}.startsWith('Step 60 from −2.50, 1.50')")
+    assert "Adam is" in page.evaluate(said)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("Start of the race")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Shift+ArrowUp")
+    page.wait_for_function(f"() => {said}.startsWith('Step 60 from −2.60, 2.00')")
+    both = "['ArrowLeft', 'ArrowUp'].forEach((key) => document.activeElement.dispatchEvent("
+    page.evaluate(f"() => {both} new KeyboardEvent('keydown', {{ key, bubbles: true }})))")  # within one frame
+    page.wait_for_function(f"() => {said}.startsWith('Step 60 from −2.70, 2.10')")
+    rate = page.get_by_role("slider", name="Learning rate")
+    rate.evaluate("(e) => { e.value = 0.15; e.dispatchEvent(new Event('input', { bubbles: true })); }")
+    page.wait_for_function(f"() => {said}.startsWith('Step 60') && {said}.includes('Gradient descent has flown out')")
+    page.select_option("select", "saddle")
+    page.wait_for_function(f"() => {said}.startsWith('Step 60') && !{said}.includes('flown out')")
+    box = page.locator(".plane canvas").bounding_box()
+    page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"])
+    page.wait_for_function(f"() => {said}.startsWith('Step 60 from 1.50, 0.00')")
+    page.get_by_role("button", name="Reset").click()
+    page.wait_for_function(f"() => {said}.startsWith('Step 60 from −2.50, 1.50')")
+    assert page.evaluate("document.querySelector('select').value") == "valley"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360

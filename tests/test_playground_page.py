@@ -1,39 +1,19 @@
 """A playground in a real browser: it answers, quickly, from its weights, for every reader and in every frame."""
 
 import functools
-import http.server
 import json
 import re
-import shutil
-import struct
-import threading
-import zlib
 
 import pytest
 import torch
+from one_playground import FRAMES, page_of, png_bytes
 from torch import nn
 
 from helpers import playground
 from helpers.playground import display
 
-sync_api = pytest.importorskip("playwright.sync_api")  # under CI=true a skip is a failure: conftest.py
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 LATENTS = 3
 ALT = "Encoded digits in the plane"
-
-
-def png_bytes():
-    """A grey picture of one pixel, written by hand: the tests need no figure."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0\x80")) + chunk(b"IEND", b"")
 
 
 @functools.cache
@@ -64,13 +44,6 @@ def bundle():
     return display.make_bundle("latent_plane", {"decode": graph}, params, None, png_bytes(), ALT)
 
 
-def page_of(body, theme="light"):
-    return (
-        f'<!doctype html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>Playground</title>'
-        f'<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width"></head><body>{body}</body>'
-    )
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A small book: the page lies one folder below, the playground's files in _static/playgrounds."""
@@ -92,58 +65,10 @@ def site(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def address(site):
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield {"http": f"http://127.0.0.1:{server.server_port}", "file": site.as_uri()}
-    server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    assert CHROMIUM, "chromium is missing: apt-get install chromium"
-    with sync_api.sync_playwright() as p:
-        made = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield made
-        made.close()
-
-
-@pytest.fixture
-def open_page(browser):
-    """Opens a page, and fails the test if anything there failed or asked another host."""
-    pages, faults = [], []
-
-    def open_(url, ready=True, **options):
-        page = browser.new_page(**options)
-        page.set_default_timeout(60_000)
-        page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: faults.append(str(e)))
-        page.on("requestfailed", lambda r: faults.append(f"failed: {r.url}"))
-        page.on(
-            "request", lambda r: None if re.match(r"http://127|file:|data:|about:", r.url) else faults.append(r.url)
-        )
-        page.goto(url)
-        pages.append(page)
-        if ready:
-            page.wait_for_selector(".readout:not(:empty)")
-        return page
-
-    yield open_
-    for page in pages:
-        page.close()
-    assert faults == []
-
-
 PIXELS = """() => {
   const canvas = document.querySelector("canvas[role=img]");
   return Array.from(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data);
 }"""
-FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
 
 
 def expected(z):

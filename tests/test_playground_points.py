@@ -3,20 +3,17 @@
 import json
 import math
 import re
-import shutil
 
 import numpy as np
 import pytest
 import torch
+from one_playground import page_of, png_bytes
 from scipy.integrate import solve_ivp
-from test_playground_page import ARGUMENTS, page_of, png_bytes
 
 from helpers import data
 from helpers.models.gaussian_mixture import GaussianMixture, Moments, add_ridge
 from helpers.playground import display
 
-sync_api = pytest.importorskip("playwright.sync_api")  # under CI=true a skip is a failure: conftest.py
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TRAIN = data.toys("moons", n=60).train.x.double()
 NAMES = "Copies Histogram Mixture Neural Noise heun randomFrom velocity"
 
@@ -30,15 +27,6 @@ def script(module, *changes):
     there = [name for name in NAMES.split() if re.search(rf"^(class|function|const) {name}\b", text, re.M)]
     text = text.replace("export default ", "const unused = ")
     return f"const M = (() => {{ {text}; return {{ {', '.join(there)} }}; }})();"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    assert CHROMIUM, "chromium is missing: apt-get install chromium"
-    with sync_api.sync_playwright() as p:
-        made = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield made
-        made.close()
 
 
 @pytest.fixture

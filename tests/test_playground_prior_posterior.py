@@ -1,9 +1,8 @@
 """The playground of prior and posterior: its numbers against scipy, with mutants; its use by hand and keys."""
 
+import functools
 import json
 import math
-import shutil
-import subprocess
 
 import matplotlib
 import numpy as np
@@ -14,10 +13,12 @@ import scipy.stats
 
 matplotlib.use("Agg")
 
-from one_playground import playing
+
+from one_playground import state, value_of
 
 from helpers.playground import display
 
+javascript = functools.partial(value_of, "prior_posterior")
 STATE = {"prior": [0.5, 4.0], "data": [0, 0], "scale": "probability"}
 CASES = [
     {"prior": [0.5, 2.0], "data": [9, 1], "scale": "logodds"},
@@ -25,14 +26,6 @@ CASES = [
     {"prior": [0.8, 0.5], "data": [2, 3], "scale": "probability"},
     {"prior": [0.5, 60.0], "data": [300, 120], "scale": "logodds"},
 ]
-
-
-def javascript(expression, source=None):
-    """The value of an expression in the playground's module ``m``, by node."""
-    code = f"const m = {source or display.classic('prior_posterior')};\nconsole.log(JSON.stringify({expression}));"
-    done = subprocess.run([shutil.which("node"), "-e", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def by_scipy(case):
@@ -113,13 +106,8 @@ def test_borders_without_a_single_highest_place():
 
 
 @pytest.fixture(scope="module")
-def page():
-    with playing("prior_posterior", {}, STATE, "A prior and a posterior on a line", reduced_motion="reduce") as page:
-        yield page
-
-
-def state(page):
-    return page.evaluate("() => document.querySelector('.book-playground').playground.state()")
+def page(playing):
+    return playing("prior_posterior", {}, STATE, "A prior and a posterior on a line", reduced_motion="reduce")
 
 
 def shown(page):

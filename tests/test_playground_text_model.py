@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from test_playground_page import FRAMES, address, browser, open_page, page_of, png_bytes  # noqa: F401
+from one_playground import FRAMES, page_of, png_bytes
 from torch import nn
 
 from helpers import decoding, playground
@@ -81,7 +81,7 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture
-def page(open_page, address):  # noqa: F811
+def page(open_page, address):
     return open_page(f"{address['http']}/page.html")
 
 

@@ -1,32 +1,20 @@
-"""The built book behind a local server, and a headless Chromium that can reach nothing else."""
+"""The built book behind a local server, and pages that can reach nothing else."""
 
 from __future__ import annotations
 
 import functools
 import gzip
 import http.server
-import os
-import shutil
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[2]
 HTML = ROOT / "_build" / "html"
 TIMEOUT = 120_000  # milliseconds: a busy machine is no fault of the page
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def page_names() -> list[str]:
@@ -56,15 +44,6 @@ def address(html):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser():
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS, timeout=TIMEOUT)
-        yield browser
-        browser.close()
 
 
 @functools.cache
