@@ -33,6 +33,12 @@ def test_page_is_sound(visit, name):
         )
         width_of_page = page.evaluate("document.documentElement.scrollWidth")
         assert width_of_page <= width, f"scrolls sideways at {width} px, perhaps because of {overflow}"
+        beyond = page.evaluate(
+            """() => [...document.querySelectorAll('.prev-next-area a > *')]
+                .map((el) => [el, el.parentElement.parentElement].map((one) => one.getBoundingClientRect().right))
+                .filter(([right, edge]) => right > edge + 1)"""
+        )
+        assert beyond == [], f"cut off at {width} px: the way to the next page"
         weights = {path: size for path, size in seen.weights().items() if "_static/playgrounds/" not in path}
         assert sum(weights.values()) <= PAGE_BYTES, sorted(weights.items(), key=lambda item: -item[1])[:5]
 
