@@ -135,6 +135,7 @@ GOOD = torch.tensor([0.25, 0.75])
         (torch.tensor([1, 0]), "int64"),
         (torch.tensor(1.0), "probabilities"),
         (torch.zeros(2, 0), "probabilities"),
+        (torch.zeros(0, 2), "probabilities"),
         (torch.tensor([0.5, 0.6]), "sum to 1"),
         (torch.tensor([-0.5, 1.5]), "sum to 1"),
         (torch.tensor([math.nan, 1.0]), "sum to 1"),
@@ -146,6 +147,9 @@ def test_bad_tables(function, bad, message):
             call()
     with pytest.raises(ValueError, match="got 2 and 3"):
         function(GOOD, torch.full((3,), 1 / 3))
+    with pytest.raises(ValueError, match="as many tables"):
+        function(GOOD.expand(3, 2), GOOD.expand(2, 2))
+    assert function(GOOD.expand(3, 1, 2), GOOD.expand(4, 2)).shape == (3, 4)
 
 
 @settings(max_examples=30, deadline=None)
@@ -158,6 +162,8 @@ def test_bad_samples(bad):
         mmd2(bad[:, None] if isinstance(bad, torch.Tensor) else bad, torch.randn(5, 1), gaussian_kernel(1.0))
     with pytest.raises(ValueError, match="3 or more"):
         mmd2(torch.randn(5, 2), torch.randn(2, 2), gaussian_kernel(1.0))
+    with pytest.raises(ValueError, match="one dtype"):
+        mmd2(torch.randn(5, 2), torch.randn(5, 2).double(), gaussian_kernel(1.0))
     with pytest.raises(ValueError, match="one dimension"):
         mmd2(torch.randn(5, 2), torch.randn(5, 3), gaussian_kernel(1.0))
 

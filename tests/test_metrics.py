@@ -61,6 +61,12 @@ def test_standard_error_is_that_of_repeated_data():
     assert math.isnan(evaluate(Normal(), x[0, :1]).se)
 
 
+def test_an_impossible_example_makes_the_value_infinite_and_not_nan():
+    uniform = Wrong(lambda x: torch.where((x[:, 0] >= 0) & (x[:, 0] <= 1), 0.0, -math.inf))
+    got = evaluate(uniform, torch.tensor([[0.5], [2.0]]))
+    assert (got.value, got.se, str(got)) == (math.inf, math.inf, "inf ± inf nats (2 examples)")
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 100, 1000])
 def test_batches_do_not_change_the_value(batch_size):
     x, condition = torch.randn(100, 1), torch.randn(100)

@@ -75,6 +75,8 @@ def mmd2(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Es
     x, y = _sample(x, "x", 2), _sample(y, "y", 2)
     if x.shape[1] != y.shape[1] or min(len(x), len(y)) < 3:
         raise ValueError(f"two samples of 3 or more points of one dimension are needed, not {x.shape} and {y.shape}")
+    if x.dtype != y.dtype:
+        raise ValueError(f"two samples of one dtype are needed, not {x.dtype} and {y.dtype}")
     n, m = len(x), len(y)
     k_xx, k_yy, k_xy = kernel(x, x).fill_diagonal_(0), kernel(y, y).fill_diagonal_(0), kernel(x, y)
     row_x, row_y = k_xx.sum(1) / (n - 1), k_yy.sum(1) / (m - 1)  # means over the others
@@ -95,7 +97,7 @@ def mmd2(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Es
 
 
 def _table(p: Tensor, name: str) -> Tensor:
-    if not isinstance(p, Tensor) or not p.is_floating_point() or p.ndim == 0 or p.shape[-1] == 0:
+    if not isinstance(p, Tensor) or not p.is_floating_point() or p.ndim == 0 or p.numel() == 0:
         got = f"{p.dtype} {tuple(p.shape)}" if isinstance(p, Tensor) else type(p).__name__
         raise ValueError(f"{name} is a floating-point tensor (..., K) of probabilities; got {got}")
     off = (p.sum(-1) - 1).abs().max()
@@ -110,6 +112,8 @@ def _two_tables(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     p, q = _table(p, "p"), _table(q, "q")
     if p.shape[-1] != q.shape[-1]:
         raise ValueError(f"p and q have as many entries; got {p.shape[-1]} and {q.shape[-1]}")
+    if any(a != b and 1 not in (a, b) for a, b in zip(p.shape[::-1], q.shape[::-1], strict=False)):
+        raise ValueError(f"p and q hold as many tables, or one of them one; got {tuple(p.shape)} and {tuple(q.shape)}")
     return p, q
 
 

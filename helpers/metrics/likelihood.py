@@ -20,7 +20,8 @@ class Likelihood:
     """Mean negative log-likelihood per example.
 
     ``kind``: "exact"; "bound": the true value is at most ``value``; "estimate": neither.
-    ``se``: standard error of the mean over the ``n`` examples (nan for a single one).
+    ``se``: standard error of the mean over the ``n`` examples (nan for a single one, inf where
+    ``value`` is infinite).
     """
 
     value: float
@@ -91,6 +92,8 @@ def evaluate(
         raise ValueError(f"{name} is nan for example {int(nats.isnan().nonzero()[0])}")
     n = len(nats)
     se = float(nats.std()) / math.sqrt(n) if n > 1 else math.nan
+    if n > 1 and nats.isinf().any():
+        se = math.inf
     return Likelihood(float(nats.mean()), "nats", METHODS[name], n, se)
 
 
