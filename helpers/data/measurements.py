@@ -32,8 +32,9 @@ def _in_time(x: Tensor) -> dict[str, Part]:
 def series(name: str = "sunspots", n: int = 4_000, seed: int = 0) -> Dataset:
     """A series in time, float32.
 
-    ``"sunspots"``: sunspots a year, 1700 to 2008, (T,). ``"co2"``: carbon dioxide at Mauna Loa in parts per million,
-    each week from March 1958 to December 2001, (T,), missing weeks interpolated. Both are split in time: 70, 15, 15 %.
+    ``"sunspots"``: the sunspot number, mean of each year, 1700 to 2008, (T,). ``"co2"``: carbon dioxide at Mauna Loa
+    in parts per million, each week from March 1958 to December 2001, (T,), missing weeks interpolated. Both are split
+    in time: 70, 15, 15 %.
 
     ``"ar"``: ``n`` series (n, 64) of an autoregressive process of order 2, ``truth`` is its density.
     ``"mnist1d"``: ``n`` series (n, 40) of MNIST-1D, made as Greydanus (2020) makes them; ``y["digit"]``.
