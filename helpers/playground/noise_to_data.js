@@ -192,7 +192,7 @@ function render({ model, el }) {
     const place = model.get("place");
     const write = (p) => `(${p.map((x) => figure(x, 1)).join(", ")})`;
     const here = Math.exp(velocity(data, width, ...place, t)[2]);
-    const density = here < 0.005 ? "Hardly any grain comes by there" : `The density there is ${figure(here, 2)}`;
+    const density = here < 0.005 ? "Hardly any grain comes by where it is now" : `The density where it is now is ${figure(here, 2)}`;
     square.show(...place, `your grain at ${write(place)}, time ${figure(t, 2)}`);
     if (playing === null) heard.say(`Your grain is at ${write(place)}. It was noise at ${write(own[0])} and becomes data at ${write(own[STEPS])}. ${density}.`);
   }
