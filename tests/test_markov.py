@@ -161,6 +161,17 @@ def test_bad_sequences_are_refused(x):
             call(x)
 
 
+@pytest.mark.parametrize(
+    "prefix", [torch.tensor([7, 0, 1]), torch.tensor([-1]), torch.tensor([0.7]), torch.tensor([[0], [1], [2]]), [1]]
+)
+def test_a_bad_prefix_is_refused(prefix):
+    for order in (0, 1):
+        with pytest.raises(ValueError, match="prefix"):
+            MarkovChain(3, order).sample(2, length=5, prefix=prefix)
+    with pytest.raises(ValueError, match="length"):
+        MarkovChain(3).sample(2, length=0)
+
+
 @settings(deadline=None)
 @given(st.sampled_from(["levels", "order", "smoothing", "length"]), st.sampled_from([-1, 1.5, "a", None, float("nan")]))
 def test_bad_settings_are_refused(name, value):

@@ -140,6 +140,14 @@ def test_effective_size_of_normals_is_the_one_known_in_closed_form(d):
     assert entropy != pytest.approx(truth, rel=0.01)
 
 
+@pytest.mark.parametrize("outside", [math.nan, math.inf])
+def test_where_the_target_is_zero_the_function_may_be_anything(outside):
+    result = importance(lambda x: log_uniform(x).where(x > 0.5, -math.inf), uniform, log_uniform, 1000)
+    right = result.mean(lambda x: x.where(x > 0.5, 0.0))
+    for got, wanted in zip(result.mean(lambda x: x.where(x > 0.5, outside)), right, strict=True):
+        assert got == wanted and got.isfinite()
+
+
 def test_effective_size_reaches_from_one_to_n():
     result = importance(log_uniform, uniform, log_uniform, 50)
     assert result.effective_size == pytest.approx(50)

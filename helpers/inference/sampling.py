@@ -136,6 +136,7 @@ class Weighted:
         if values.shape[:1] != w.shape or not values[w > 0].isfinite().all():
             raise ValueError(f"f gives finite numbers for {len(w)} points; got shape {tuple(values.shape)}")
         w = w.view(-1, *[1] * (values.ndim - 1))
+        values = values.where(w > 0, 0.0)  # where the target is zero, f may be anything, nan too
         mean = (w * values).sum(0)
         return mean, (w * (values - mean)).square().sum(0).sqrt()
 

@@ -187,9 +187,15 @@ class MarkovChain(GenerativeModel):
         """``n`` sequences (n, length) int64, drawn symbol by symbol, after ``prefix`` (L,) or (n, L), which they hold.
 
         Whole sequences end where the model ends them, padded with -1; one that has not ended is cut at ``length``.
+        ValueError: a prefix of another shape or dtype, or with a symbol out of range.
         """
-        n, length = whole_number("n", n, 0), whole_number("length", length or self.length, 1)
+        n, length = whole_number("n", n, 0), whole_number("length", self.length if length is None else length, 1)
         prefix = torch.empty(0, dtype=torch.int64) if prefix is None else prefix
+        if not isinstance(prefix, Tensor) or prefix.is_floating_point() or prefix.shape[:-1] not in ((), (n,)):
+            got = f"{prefix.dtype} {tuple(prefix.shape)}" if isinstance(prefix, Tensor) else type(prefix).__name__
+            raise ValueError(f"a prefix is integers (L,) or ({n}, L); got {got}")
+        if prefix.numel() and (prefix.min() < 0 or prefix.max() >= self.levels):
+            raise ValueError(f"symbols of a prefix are 0..{self.levels - 1}; got {prefix.min()}..{prefix.max()}")
         x = prefix.to(self.device).long().expand(n, prefix.shape[-1])
         out = torch.full((n, length), -1, dtype=torch.int64, device=self.device)
         out[:, : x.shape[1]] = x[:, :length]
