@@ -102,7 +102,7 @@ def test_bars_keys_and_pen(page):
     said(page, "“␣s” occurs")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.keyboard.press("Tab")
-    first, second = (page.locator(".row").nth(i).get_attribute("aria-label") for i in (0, 1))
+    first, second = (page.locator(".follower").nth(i).get_attribute("aria-label") for i in (0, 1))
     assert re.fullmatch(r"\w+, [\d.]+ %: append", first)
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == second
@@ -113,7 +113,7 @@ def test_bars_keys_and_pen(page):
     page.keyboard.press("ArrowRight")
     said(page, f"“␣s{second[0]}” occurs")
     assert page.get_attribute("input[type=range]", "aria-valuetext") == "3 characters of context"
-    page.locator(".row").first.click()
+    page.locator(".follower").first.click()
     assert len(wrote(page)) == 7
     page.get_by_role("button", name="Write 200").click()
     once = wrote(page)

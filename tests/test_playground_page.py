@@ -1,8 +1,10 @@
 """A playground in a real browser: it answers, quickly, from its weights, for every reader and in every frame."""
 
 import functools
+import importlib.util
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -306,3 +308,17 @@ class TestPython:
         call = good | change
         with pytest.raises(ValueError, match=message):
             playground.show(call.pop("module"), **call)
+
+
+def test_no_class_of_a_playground_is_one_that_the_theme_styles():
+    """Bootstrap's ``.row > * { width: 100% }`` once made all bars of a playground equally long, in the book only."""
+    styled = set()
+    for theme in ("pydata_sphinx_theme", "sphinx_book_theme"):
+        for sheet in Path(importlib.util.find_spec(theme).origin).parent.rglob("*.css"):
+            styled |= set(re.findall(r"(?:^|[},;])\s*\.([\w-]+)\s*(?=>|\{|,)", sheet.read_text(encoding="utf8")))
+    used = set()
+    for module in Path(display.__file__).parent.glob("*.js"):
+        for names in re.findall(r'class: "([\w -]+)"', module.read_text(encoding="utf8")):
+            used |= set(names.split())
+    assert "row" in styled and {"bar", "sliders"} <= used  # both are found
+    assert used & styled == set()

@@ -6,7 +6,7 @@
 // state: { evidence: for each variable the value that is known, or −1 }
 import { button, figure, follow, frame, h, keepDrawn, pressable, readout, svg } from "./controls.js";
 
-const [BOX, HEAD, LINE, NAME, BAR] = [132, 22, 24, 34, 42];
+const [BOX, HEAD, LINE, NAME, BAR] = [132, 22, 24, 32, 42];
 
 /** Sums over every combination of values: p(evidence) and, for each variable, its posterior. */
 function marginals(variables, evidence) {

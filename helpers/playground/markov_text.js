@@ -75,9 +75,9 @@ function render({ model, el }) {
     params.advice ?? "let it write at order 1, then at 3 and 6; press a bar to choose the next character yourself.";
   const root = frame(el, "Markov text playground", advice);
   root.append(h("style", {}, `
-.playground .row { cursor: pointer; } .playground .row rect.hit { fill: transparent; }
-.playground .row:hover rect.hit, .playground .row:focus-visible rect.hit { fill: var(--panel); }
-.playground .row text { fill: var(--ink); font: 13px system-ui, sans-serif; } .playground .row rect.bar { fill: var(--model); }
+.playground .follower { cursor: pointer; } .playground .follower rect.hit { fill: transparent; }
+.playground .follower:hover rect.hit, .playground .follower:focus-visible rect.hit { fill: var(--panel); }
+.playground .follower text { fill: var(--ink); font: 13px system-ui, sans-serif; } .playground .follower rect.bar { fill: var(--model); }
 .playground textarea { width: 100%; min-height: 9rem; font: 14px/1.4 ui-monospace, monospace; color: var(--ink);
   background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: .5rem; resize: vertical; }
 .playground .buttons { display: flex; flex-wrap: wrap; gap: .5rem; }`));
@@ -88,7 +88,7 @@ function render({ model, el }) {
       bar: svg("rect", { class: "bar", x: LEFT, y: i * HIGH + 4, height: HIGH - 8 }),
       share: svg("text", { y: i * HIGH + 17 }),
     };
-    const g = svg("g", { class: "row", role: "button", tabindex: i ? -1 : 0 }, ...Object.values(parts));
+    const g = svg("g", { class: "follower", role: "button", tabindex: i ? -1 : 0 }, ...Object.values(parts));
     pressable(g, () => shown[i] && change(text + shown[i][0]));
     g.addEventListener("keydown", (event) => {
       const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];

@@ -129,9 +129,11 @@ function render({ model, el }) {
       const density = (v) => (Math.exp(-0.5 * ((v - mean) / sd) ** 2) / sd / Math.sqrt(2 * Math.PI)) * scale;
       line(context, Array.from({ length: 241 }, (_, i) => (i / 120 - 1) * range).map((v) => [X(v), base - density(v)]));
       context.setLineDash([]);
-      const right = X(mean) > width / 2;
-      context.textAlign = right ? "right" : "left";
-      context.fillText(label, X(mean) + (right ? -1 : 1) * (6 + (sd * width) / range / 2), base - density(mean) + (name === "prior" ? 24 : 8));
+      // Each name on the outer side of its curve, unless the edge is near
+      const other = name === "prior" ? now.factor : now.ppca;
+      const before = mean < other.mean ? X(mean) > 120 : X(mean) > width - 120;
+      context.textAlign = before ? "right" : "left";
+      context.fillText(label, X(mean) + (before ? -1 : 1) * (6 + (sd * width) / range / 2), base - density(mean) + (name === "prior" ? 24 : 8));
     }
     context.textAlign = "center";
     context.strokeStyle = context.fillStyle = colour(root, "ink");
