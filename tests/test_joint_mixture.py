@@ -147,7 +147,11 @@ def test_other_refusals(tiny):
     for wrong in (dict(levels=()), dict(levels=(0,)), dict(levels=3), dict(levels="12"), dict(components=0)):
         with pytest.raises(ValueError, match="not "):
             JointMixture(**{"levels": LEVELS, **wrong})
-    for wrong in (dict(smoothing=0.0), dict(smoothing=True), dict(iterations=0), dict(components=1.5)):
+    # in float32 a weight of 1e-45 makes the logarithm of 0, and one of 1e39 that of inf / inf: both ended in nan
+    for wrong in (dict(smoothing=0.0), dict(smoothing=1e-45), dict(smoothing=1e39), dict(smoothing="1")):
+        with pytest.raises(ValueError, match="smoothing is"):
+            JointMixture(LEVELS, **wrong)
+    for wrong in (dict(smoothing=True), dict(iterations=0), dict(components=1.5)):
         with pytest.raises(ValueError, match="not "):
             JointMixture(LEVELS, **wrong)
     for bad in (torch.zeros(3), torch.tensor([0, 0, 7]), torch.zeros(2, 3, dtype=torch.int64), "x"):
@@ -159,6 +163,9 @@ def test_other_refusals(tiny):
     with pytest.raises(ValueError, match="whole numbers"):
         JointMixture.from_data(torch.zeros(4, 2))
     assert JointMixture.from_data(EVERY).config["levels"] == LEVELS
-    for d, x, pseudo in ((5, EVERY, 0.1), (1, QUESTIONS, 0.1), (0, EVERY, 0.0)):
+    for d, x in ((5, EVERY), (1, QUESTIONS)):
         with pytest.raises(ValueError, match="column"):
-            tiny.learn_column(d, x, pseudo)
+            tiny.learn_column(d, x)
+    for pseudo in (0.0, 1e-46, float("nan"), "a"):
+        with pytest.raises(ValueError, match="pseudo is"):
+            tiny.learn_column(0, EVERY, pseudo)

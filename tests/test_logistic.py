@@ -150,7 +150,15 @@ def test_bad_labels_are_value_errors(y, method):
 
 
 def test_bad_settings_and_missing_classes_are_value_errors():
-    for options in ({"classes": 1}, {"classes": True}, {"features": 0}, {"penalty": -1.0}, {"penalty": float("nan")}):
+    for options in (
+        {"classes": 1},
+        {"classes": True},
+        {"features": 0},
+        {"penalty": -1.0},
+        {"penalty": float("nan")},
+        {"penalty": "1"},
+        {"penalty": None},
+    ):
         with pytest.raises(ValueError):
             LogisticRegression(**{"classes": 2, "features": 2, **options})
     with pytest.raises(ValueError, match="class 1 has no examples"):

@@ -209,6 +209,9 @@ def test_values_that_the_kind_cannot_hold_are_value_errors():
         (Bernoulli(2, 1), [[0.5], [1]]),
         (Multinomial(2, 1), [[0.5], [1]]),
         (Multinomial(2, 1), [[-1], [1]]),
+        (Multinomial(2, 1), [[1e308], [1e308]]),  # their sum is infinite: the shares were nan
     ):
         with pytest.raises(ValueError, match="features are"):
-            model.fit(torch.tensor(x), y)
+            model.fit(torch.tensor(x, dtype=torch.float64), y)
+    with pytest.raises(ValueError, match="no float"):
+        Gaussian(2, 1).fit(torch.tensor([[1e200], [0.0], [1.0], [2.0]], dtype=torch.float64), y.repeat(2))

@@ -26,7 +26,7 @@ class LogisticRegression(nn.Module):
         for name, value, least in (("classes", classes, 2), ("features", features, 1)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is a whole number from {least}, not {value!r}")
-        if not 0 <= penalty < float("inf"):
+        if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not 0 <= penalty < float("inf"):
             raise ValueError(f"penalty is a finite number from 0, not {penalty!r}")
         self.config = dict(classes=classes, features=features, penalty=penalty)
         self.classes, self.features, self.penalty = classes, features, penalty

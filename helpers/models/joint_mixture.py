@@ -21,7 +21,7 @@ class JointMixture(GenerativeModel):
     Parameters:
         levels: number of values of each column. components: K.
         smoothing: weight of a Dirichlet prior around each column's histogram, in examples that each component is
-            imagined to have seen.
+            imagined to have seen; 1e-20 to 1e20, beyond which float32 would lose the rarest values.
         iterations: of EM at most; it stops when the log-likelihood rises by less than 0.001 nats an example.
     """
 
@@ -31,8 +31,7 @@ class JointMixture(GenerativeModel):
             raise ValueError(f"levels holds a number of values for each column, not {levels!r}")
         levels = tuple(whole_number("each of levels", v, 1) for v in levels)
         whole_number("components", components, 1), whole_number("iterations", iterations, 1)
-        if isinstance(smoothing, bool) or not isinstance(smoothing, int | float) or not 0 < smoothing < torch.inf:
-            raise ValueError(f"smoothing is a positive number, not {smoothing!r}")
+        _weight("smoothing", smoothing)
         self.config = dict(levels=levels, components=components, smoothing=smoothing, iterations=iterations)
         exists = torch.arange(max(levels)) < torch.tensor(levels)[:, None]  # (D, L)
         uniform = (exists / exists.sum(1, keepdim=True)).log()  # log 0 where a column has no such value
@@ -78,13 +77,15 @@ class JointMixture(GenerativeModel):
     def learn_column(self, d: int, x: Tensor, pseudo: float = 0.02) -> JointMixture:
         """Count anew what column ``d`` is in each component, from examples ``x`` (N, D) that show it; only that moves.
 
-        So a label can be attached to a mixture that was learnt without it. ``pseudo`` is added to each value's count.
+        So a label can be attached to a mixture that was learnt without it. ``pseudo``, 1e-20 to 1e20, is added to each
+        value's count.
         """
         x = self._merged(x, None)
         if isinstance(d, bool) or not isinstance(d, int) or not 0 <= d < x.shape[1]:
             raise ValueError(f"d is a column, 0 to {x.shape[1] - 1}, not {d!r}")
-        if (x[:, d] < 0).any() or not 0 < pseudo < torch.inf:
-            raise ValueError(f"column {d} must be known in each example, and pseudo a positive number; got {pseudo!r}")
+        if (x[:, d] < 0).any():
+            raise ValueError(f"column {d} must be known in each example")
+        _weight("pseudo", pseudo)
         without, levels = x.clone(), self.exists.shape[1]
         without[:, d] = -1
         counts = self.posterior(without).T @ F.one_hot(x[:, d], levels).float() + pseudo * self.exists[d]
@@ -147,6 +148,11 @@ class JointMixture(GenerativeModel):
                 raise ValueError(f"{name} is from −1 to {int(levels[d]) - 1} in column {d}; it holds another value")
         condition = condition.long().to(self.device)
         return torch.where(condition >= 0, condition, x.long().to(self.device))
+
+
+def _weight(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1e-20 <= value <= 1e20:
+        raise ValueError(f"{name} is a number from 1e-20 to 1e20, not {value!r}")
 
 
 def _describe(x) -> str:

@@ -155,8 +155,8 @@ class Multinomial(NaiveBayes):
 
     def _checked(self, x: Tensor) -> Tensor:
         x = super()._checked(x)
-        if (x < 0).any() or (x != x.floor()).any():
-            raise ValueError("features are counts: whole numbers from 0")
+        if (x < 0).any() or (x != x.floor()).any() or (x > 2**53).any():
+            raise ValueError("features are counts: whole numbers from 0 to 2^53")
         return x
 
     def _learn(self, x, member, counts):
@@ -195,6 +195,8 @@ class Gaussian(NaiveBayes):
         if self.config["tied"]:
             variance = (within.sum(0) / len(x)).expand_as(within)
         variance = variance + self.config["smoothing"] * x.var(0, correction=0).max()
+        if not variance.isfinite().all():
+            raise ValueError(f"x reaches to {float(x.abs().max()):.3g}, and its square is no float: divide by a number")
         if not (variance > 0).all():
             y, d = (variance <= 0).nonzero()[0].tolist()
             raise ValueError(f"feature {d} is constant in class {y}: its variance is 0; smoothing would prevent it")

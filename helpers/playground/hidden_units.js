@@ -135,7 +135,7 @@ function render({ model, el }) {
 
   // ---- what is on the page ----
   const advice =
-    params.advice ?? "press Train. Then drag a numbered line to where it does not help, and watch which lines come back.";
+    params.advice ?? "press Train. Then drag a numbered line to where it does not help, train on, and watch which lines come back.";
   const root = frame(el, "Hidden units playground", advice);
   const map = h("canvas", { "aria-hidden": "true" });
   const keys = h("input", { type: "range", min: -range, max: range, step: 0.1 });
