@@ -93,7 +93,7 @@ def test_unbiased_with_four_draws(name):
 @pytest.mark.parametrize(
     ("name", "old", "new", "few"),
     [
-        ("score", "(values - baseline).detach()[:, None] * score", "score", False),
+        ("score", "(values - baseline)[:, None] * slopes", "slopes", False),
         ("constant", "(values - baseline)", "(values + baseline).abs().sqrt()", False),
         ("leave-one-out", "(values.sum() - values) / (len(x) - 1)", "values.mean()", True),
         ("control", "(controls[mine] - expectation)", "(controls[mine] - expectation - 0.1)", False),
@@ -201,8 +201,22 @@ def test_shapes_are_checked(n, m, extra):
         (lambda: gradients.score_function(f, log_prob, THETA, noise(1), baseline="leave-one-out"), "two draws"),
         (lambda: gradients.score_function(f, log_prob, THETA, noise(5), baseline="mean"), "baseline is"),
         (lambda: gradients.score_function(f, log_prob, THETA, noise(5), baseline=float("nan")), "baseline is"),
+        (lambda: gradients.score_function(f, log_prob, THETA, noise(5), baseline=None), "baseline is"),
+        (lambda: gradients.control_variate(torch.ones(5, 2), torch.ones(5, 2), float("nan")), "expectation: got nan"),
+        (lambda: gradients.control_variate(torch.ones(5, 2), torch.ones(5, 2), torch.zeros(3)), "expectation: got"),
+        (lambda: gradients.control_variate(torch.ones(5, 2).long(), torch.ones(5, 2)), "estimates: got"),
     ],
 )
 def test_errors_say_what_was_got_and_wanted(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_f_may_say_yes_or_no():
+    e, above = noise(50), lambda x: x > 0.5
+    for baseline in (0.0, "leave-one-out"):
+        rows = [
+            gradients.score_function(f, log_prob, THETA, e, baseline=baseline)
+            for f in (above, lambda x: above(x).double())
+        ]
+        assert torch.equal(*rows)

@@ -126,6 +126,8 @@ class Wrong(GenerativeModel):
         (Wrong(lambda x: x), torch.zeros(3, 1), {}, r"\(3,\), not \(3, 1\)"),
         (Wrong(lambda x: x.sum()), torch.zeros(3, 1), {}, r"not \(\)"),
         (Wrong(lambda x: x[:, 0] / 0), torch.zeros(3, 1), {}, "nan for example 0"),
+        (Wrong(lambda x: (x[:, 0] - 1).exp() / (1 - x[:, 0])), torch.tensor([[0.0], [1.0]]), {}, "inf for example 1"),
+        (Wrong(lambda x: [1.0] * len(x)), torch.zeros(3, 1), {}, r"\(3,\), not list"),
     ],
 )
 def test_evaluate_says_what_is_wrong(model, x, options, message):

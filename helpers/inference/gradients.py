@@ -31,14 +31,15 @@ def score_function(
         log_prob: theta (n, P), x (n, …) -> (n,), the log-density or log-probability of each draw.
         baseline: a number, or "leave-one-out": for each draw the mean of f over the others, which stays unbiased.
     """
-    values = _rows("f", f(x), len(_draws(x)))
+    values, slopes = _rows("f", f(x), len(_draws(x))), score(log_prob, theta, x)
+    values = values.detach() if values.is_floating_point() else values.to(slopes.dtype)  # such as a yes or no
     if baseline == "leave-one-out":
         if len(x) < 2:
             raise ValueError("leave-one-out needs two draws or more, got 1")
         baseline = (values.sum() - values) / (len(x) - 1)
-    elif isinstance(baseline, bool | str) or not math.isfinite(baseline):
+    elif isinstance(baseline, bool) or not isinstance(baseline, int | float) or not math.isfinite(baseline):
         raise ValueError(f"baseline is a number or 'leave-one-out', not {baseline!r}")
-    return (values - baseline).detach()[:, None] * score(log_prob, theta, x)
+    return (values - baseline)[:, None] * slopes
 
 
 def score(log_prob: Callable[[Tensor, Tensor], Tensor], theta: Tensor, x: Tensor) -> Tensor:
@@ -71,10 +72,14 @@ def control_variate(estimates: Tensor, controls: Tensor, expectation: float | Te
     what it multiplies and the answer stays unbiased. Rows must be independent, n ≥ 4.
     """
     for name, rows in (("estimates", estimates), ("controls", controls)):
-        if not isinstance(rows, Tensor) or rows.ndim != 2 or len(rows) < 4 or not torch.isfinite(rows).all():
-            raise ValueError(f"{name}: got {_say(rows)}, wanted finite (n, P) with n ≥ 4")
+        good = isinstance(rows, Tensor) and rows.ndim == 2 and len(rows) >= 4 and rows.is_floating_point()
+        if not good or not torch.isfinite(rows).all():
+            raise ValueError(f"{name}: got {_say(rows)}, wanted finite floating-point (n, P) with n ≥ 4")
     if estimates.shape != controls.shape:
         raise ValueError(f"controls: got {_say(controls)}, wanted {tuple(estimates.shape)} as the estimates")
+    expectation = torch.as_tensor(expectation, dtype=controls.dtype, device=controls.device)
+    if expectation.shape not in ((), controls.shape[1:]) or not torch.isfinite(expectation).all():
+        raise ValueError(f"expectation: got {expectation.tolist()}, wanted a finite number, or one for each of P")
     half, out = len(estimates) // 2, estimates.clone()
     for mine, other in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))):
         c = controls[other] - controls[other].mean(0)

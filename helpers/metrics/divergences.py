@@ -25,9 +25,12 @@ def cross_entropy(p: Tensor, q: Tensor) -> Tensor:
 
 
 def kl(p: Tensor, q: Tensor) -> Tensor:
-    """KL(p ‖ q) = Σ p log(p / q) in nats, over the last dimension; infinite where q lacks what p has; (2.4)."""
+    """KL(p ‖ q) = Σ p log(p / q) in nats, over the last dimension; infinite where q lacks what p has; (2.4).
+
+    Never negative: where p and q are nearly equal, what rounding leaves below 0 is 0.
+    """
     p, q = _two_tables(p, q)
-    return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(-1)
+    return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(-1).clamp_min(0)
 
 
 def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
@@ -62,7 +65,8 @@ def gaussian_kernel(bandwidth: float) -> Callable[[Tensor, Tensor], Tensor]:
     """k(a, b) = exp(−‖a − b‖² / 2h²), from points (N, D) and (M, D) to (N, M); h in the unit of the data."""
     if isinstance(bandwidth, bool) or not isinstance(bandwidth, int | float) or not 0 < bandwidth < math.inf:
         raise ValueError(f"a bandwidth is a positive number, not {bandwidth!r}")
-    return lambda a, b: torch.exp(-torch.cdist(a, b).square() / (2 * bandwidth**2))
+    exact = "donot_use_mm_for_euclid_dist"  # ‖a‖² + ‖b‖² − 2 a·b loses all digits of points far from the origin
+    return lambda a, b: torch.exp(-torch.cdist(a, b, compute_mode=exact).square() / (2 * bandwidth**2))
 
 
 def mmd2(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Estimate:
@@ -70,7 +74,8 @@ def mmd2(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Es
 
     The estimate is Gretton et al. (2012), equation 3, and may be negative. Its standard error counts both parts of
     the variance of a U-statistic: the linear one, which vanishes where the distributions are equal, and the
-    quadratic one, which then remains. ``kernel`` takes (N, D) and (M, D) to (N, M): see :func:`gaussian_kernel`.
+    quadratic one, which then remains; it is never below the second. ``kernel`` takes (N, D) and (M, D) to (N, M): see
+    :func:`gaussian_kernel`.
     """
     x, y = _sample(x, "x", 2), _sample(y, "y", 2)
     if x.shape[1] != y.shape[1] or min(len(x), len(y)) < 3:
@@ -78,7 +83,8 @@ def mmd2(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Es
     if x.dtype != y.dtype:
         raise ValueError(f"two samples of one dtype are needed, not {x.dtype} and {y.dtype}")
     n, m = len(x), len(y)
-    k_xx, k_yy, k_xy = kernel(x, x).fill_diagonal_(0), kernel(y, y).fill_diagonal_(0), kernel(x, y)
+    k_xx, k_yy, k_xy = _kernel(kernel, x, x), _kernel(kernel, y, y), _kernel(kernel, x, y)
+    k_xx, k_yy = k_xx.fill_diagonal_(0), k_yy.fill_diagonal_(0)
     row_x, row_y = k_xx.sum(1) / (n - 1), k_yy.sum(1) / (m - 1)  # means over the others
     across_x, across_y = k_xy.mean(1), k_xy.mean(0)
     value = row_x.mean() + row_y.mean() - 2 * across_x.mean()
@@ -93,7 +99,16 @@ def mmd2(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tensor]) -> Es
     linear = 4 * (row_x - across_x).var() / n + 4 * (row_y - across_y).var() / m  # holds the quadratic part twice
     quadratic = 2 * spread(k_xx, row_x, row_x, pairs_x) / pairs_x + 2 * spread(k_yy, row_y, row_y, pairs_y) / pairs_y
     quadratic = quadratic + 4 * spread(k_xy, across_x, across_y, n * m) / (n * m)
-    return Estimate(float(value), math.sqrt(max(float(linear - quadratic), 0.0)))
+    return Estimate(float(value), math.sqrt(max(float(linear - quadratic), float(quadratic))))
+
+
+def _kernel(kernel: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
+    k = kernel(a, b)
+    if not isinstance(k, Tensor) or k.shape != (len(a), len(b)):
+        raise ValueError(f"kernel: got {getattr(k, 'shape', type(k).__name__)}, wanted ({len(a)}, {len(b)})")
+    if not k.isfinite().all():
+        raise ValueError("kernel gives nan or infinity")
+    return k.clone()
 
 
 def _table(p: Tensor, name: str) -> Tensor:

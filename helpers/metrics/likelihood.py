@@ -82,14 +82,16 @@ def evaluate(
             batch = x[i : i + batch_size].to(tensor.device)
             given = None if condition is None else condition[i : i + batch_size].to(tensor.device)
             answer = method(batch, given, **options)
-            if answer.shape != (len(batch),):
-                raise ValueError(f"{name} gives one number an example, ({len(batch)},), not {tuple(answer.shape)}")
+            if not isinstance(answer, Tensor) or answer.shape != (len(batch),):
+                got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+                raise ValueError(f"{name} gives one number an example, ({len(batch)},), not {got}")
             parts.append(answer.double().cpu())
     finally:
         model.train(training)
     nats = -torch.cat(parts)
-    if nats.isnan().any():
-        raise ValueError(f"{name} is nan for example {int(nats.isnan().nonzero()[0])}")
+    bad = (nats.isnan() | nats.isneginf()).nonzero()
+    if len(bad):
+        raise ValueError(f"{name} is {-float(nats[bad[0]])} for example {int(bad[0])}")
     n = len(nats)
     se = float(nats.std()) / math.sqrt(n) if n > 1 else math.nan
     if n > 1 and nats.isinf().any():
