@@ -333,6 +333,8 @@ SIGNS = torch.tensor([1.0, -1.0])
         (dict(step=1.5), "step is above 0 and at most 1, not 1.5"),
         (dict(sweeps=0), "sweeps is a whole number from 1, not 0"),
         (dict(tolerance=-1), "tolerance is a number from 0, not -1"),
+        (dict(projections=torch.ones(3, 1)), "moments of 2 factors of 1 numbers, projections of 3 factors of 1"),
+        (dict(projections=torch.ones(1, 1)), "moments of 2 factors of 1 numbers, projections of 1 factors of 1"),
         (dict(order=[0, 0]), r"order names each of the 2 factors once, got \[0, 0\]"),
     ],
 )
@@ -361,6 +363,9 @@ def test_bad_factors_are_named():
         ep.clutter([[1.0]])
     with pytest.raises(ValueError, match="0 ≤ weight < 1"):
         ep.clutter(torch.ones(2, 1), weight=1.0)
+    with pytest.raises(ValueError, match="moments of 2 factors of 2 numbers, projections of 2 factors of 1"):
+        ep.expectation_propagation(ep.clutter(torch.ones(2, 2)), **GOOD)
+    assert ep.expectation_propagation(ep.probit(SIGNS), **GOOD, order=[1.0, 0.0]).converged
 
 
 @settings(max_examples=25, deadline=None)

@@ -308,6 +308,15 @@ def flat(x):
     return -(x**2).sum(-1)
 
 
+def moved(propose):
+    return monte_carlo.metropolis_hastings(flat, GOOD, 5, propose=propose)
+
+
+def test_one_chain_has_no_standard_error():
+    one = monte_carlo.Annealed(GOOD[:1], torch.tensor([0.5]), torch.ones(1))
+    assert one.log_normaliser() == (0.5, math.inf)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -324,6 +333,9 @@ def flat(x):
         (lambda: monte_carlo.hmc(lambda x: x[:, 0] - math.inf, GOOD, 5, 0.1, 2), "4 chains start where"),
         (lambda: monte_carlo.hmc(flat, GOOD, 5, 0.1, 2, score=lambda x: x * math.nan), "the score .* without NaN"),
         (lambda: monte_carlo.unadjusted_langevin(flat, GOOD, 5, 0.1), r"the score in step 0: got torch.float32 \(4,\)"),
+        (lambda: moved(lambda x, g: (x[:, :1], x[:, 0])), r"propose in step 0: got torch.float32 \(4, 1\)"),
+        (lambda: moved(lambda x, g: (x, x[:, 0] * math.nan)), r"a log-ratio \(4,\) without NaN"),
+        (lambda: moved(lambda x, g: (x, x)), r"and torch.float32 \(4, 2\), wanted"),
         (lambda: monte_carlo.gibbs([], GOOD, 5), "wanted one for each block"),
         (lambda: monte_carlo.gibbs([lambda x, g: x / 0], GOOD, 5), "update 0 in step 0"),
         (

@@ -197,7 +197,7 @@ def test_contrastive_divergence_has_the_gradient_of_the_likelihood():
     (slope,) = torch.autograd.grad(loss, a)
     assert slope.item() == pytest.approx(truth, abs=0.01)
     assert abs((x**4).mean().item() - truth) > 0.1  # mutant: no negatives
-    with pytest.raises(ValueError, match="one for each point"):
+    with pytest.raises(ValueError, match="one finite number for each point"):
         o.contrastive_divergence(lambda x: x, x, x)
 
 
@@ -265,6 +265,9 @@ def test_f_bound_refuses():
         o.f_bound("js", torch.zeros(2), torch.zeros(2))
     with pytest.raises(ValueError, match="not finite"):
         o.f_bound("reverse kl", torch.zeros(2), torch.zeros(2))
+    for name, real, fake in (("hellinger", 2, 2), ("hellinger", 2, 0), ("reverse kl", 2, -2)):  # f* is infinite there
+        with pytest.raises(ValueError, match="not finite at some of the critic's values, up to 2"):
+            o.f_bound(name, torch.full((2,), float(real)), torch.full((2,), float(fake)))
 
 
 BAD = [None, [1.0], torch.zeros(0, 1), torch.zeros(3), torch.zeros(3, 1).long(), torch.full((2, 1), math.nan)]
@@ -290,6 +293,15 @@ def test_bad_points(bad):
 
 
 def test_bad_fields():
+    x, level = torch.zeros(3, 1), torch.ones(2)
+    for bad in (math.nan, -math.inf):
+        with pytest.raises(ValueError, match="one finite number for each point; got nan or infinity"):
+            o.contrastive_divergence(lambda x, bad=bad: x[:, 0] + bad, x, x)
+    for weights in (torch.ones(3), torch.ones(1), torch.full((2,), math.nan)):
+        with pytest.raises(ValueError, match="one for each of 2 levels"):
+            o.diffusion(lambda x, t: x, x, level, level, weights)
+    with pytest.raises(ValueError, match="not list and Tensor"):
+        o.bound_weights([1.0, 0.5], level)
     with pytest.raises(ValueError, match="shape"):
         o.score_matching(lambda x: x[:, :1], torch.zeros(3, 2))
     with pytest.raises(ValueError, match="nan"):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-Moments = Callable[[Tensor, Tensor, Tensor], "tuple[Tensor, Tensor, Tensor]"]
+Moments = Callable[[Tensor, Tensor, Tensor], "tuple[Tensor, Tensor, Tensor]"]  # its attribute ``of``, if any: (N, K)
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,8 @@ def assumed_density_filtering(
 def _run(moments, projections, prior_mean, prior_covariance, parallel, step, sweeps, tolerance, order):
     A, m0, V0, order = _checked(projections, prior_mean, prior_covariance, step, sweeps, tolerance, order)
     n, k, _ = A.shape
+    if (of := getattr(moments, "of", (n, k))) != (n, k):
+        raise ValueError(f"moments of {of[0]} factors of {of[1]} numbers, projections of {n} factors of {k}")
     P, r = A.new_zeros(n, k, k), A.new_zeros(n, k)
     prior = torch.linalg.inv(V0), torch.linalg.solve(V0, m0)
     mean, cov = m0, V0
@@ -234,6 +236,7 @@ def clutter(x: Tensor, weight: float = 0.5, variance: float = 10.0) -> Moments:
         tilted = cov - rho[..., None] * (gain @ cov) + bend
         return torch.logaddexp(log_signal, log_clutter), mean + rho * moved, 0.5 * (tilted + tilted.mT)
 
+    moments.of = tuple(x.shape)
     return moments
 
 
@@ -251,6 +254,7 @@ def probit(y: Tensor) -> Moments:
         new = mean[:, 0] + sign * v * ratio / (1 + v).sqrt()
         return torch.special.log_ndtr(z), new[:, None], (v - v**2 * bend / (1 + v))[:, None, None]
 
+    moments.of = len(y), 1
     return moments
 
 
@@ -293,7 +297,7 @@ def _checked(projections, prior_mean, prior_covariance, step, sweeps, tolerance,
     _whole("sweeps", sweeps, 1)
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance is a number from 0, not {tolerance!r}")
-    order = torch.arange(n) if order is None else torch.as_tensor(order)
-    if sorted(order.tolist()) != list(range(n)):
-        raise ValueError(f"order names each of the {n} factors once, got {order.tolist()[:6]} …")
-    return A, m0, V0, order.to(A.device)
+    order = list(range(n)) if order is None else order.tolist() if isinstance(order, Tensor) else list(order)
+    if sorted(order) != list(range(n)):
+        raise ValueError(f"order names each of the {n} factors once, got {order[:6]} …")
+    return A, m0, V0, torch.tensor([int(i) for i in order], device=A.device)

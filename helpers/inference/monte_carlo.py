@@ -38,12 +38,13 @@ class Annealed:
         """log of the mean weight, which estimates log(Z / Z of the base), and its standard error (delta method).
 
         The mean weight is unbiased for the ratio itself; by Jensen's inequality its logarithm lies below on average.
+        Of one chain alone the standard error is not known: infinity.
         """
         log_mean = torch.logsumexp(self.log_weights, 0) - math.log(len(self.log_weights))
         if not torch.isfinite(log_mean):
             raise ValueError("every weight is zero: no chain reached the density; use more temperatures")
-        relative = (self.log_weights - log_mean).exp()
-        return log_mean.item(), (relative.std() / len(relative) ** 0.5).item()
+        relative, n = (self.log_weights - log_mean).exp(), len(self.log_weights)
+        return log_mean.item(), (relative.std() / n**0.5).item() if n > 1 else math.inf
 
 
 def metropolis_hastings(
@@ -65,6 +66,9 @@ def metropolis_hastings(
     kept, accepted = [], torch.zeros_like(log_p)
     for step in range(steps):
         y, correction = propose(x, generator)
+        if y.shape != x.shape or correction.shape != log_p.shape or torch.isnan(correction).any():
+            wanted = f"points {tuple(x.shape)} and a log-ratio ({len(x)},) without NaN"
+            raise ValueError(f"propose in step {step}: got {_say(y)} and {_say(correction)}, wanted {wanted}")
         log_p_y = _value(log_density, y, f"at a proposal of step {step}")
         x, log_p, taken = _accept(x, log_p, y, log_p_y, log_p_y - log_p + correction, generator)
         accepted += taken

@@ -68,6 +68,8 @@ def diffusion(
     """
     x = _points(x)
     _levels(alpha, sigma)
+    if weights is not None and (weights.shape != alpha.shape or not weights.isfinite().all()):
+        raise ValueError(f"weights are finite, one for each of {len(alpha)} levels; got {tuple(weights.shape)}")
     t = torch.randint(len(alpha), (len(x),), generator=generator, device=x.device)
     noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
     guess = _field("predict", predict(alpha[t, None] * x + sigma[t, None] * noise, t), x)
@@ -109,8 +111,9 @@ def contrastive_divergence(log_density: Field, x: Tensor, negatives: Tensor) -> 
     """
     data, model = log_density(_points(x)), log_density(_points(negatives).detach())
     for values, points in ((data, x), (model, negatives)):
-        if values.shape != points.shape[:1]:
-            raise ValueError(f"log_density gives ({len(points)},), one for each point; got {tuple(values.shape)}")
+        if values.shape != points.shape[:1] or not values.isfinite().all():
+            got = tuple(values.shape) if values.shape != points.shape[:1] else "nan or infinity"
+            raise ValueError(f"log_density gives ({len(points)},), one finite number for each point; got {got}")
     return model.mean() - data.mean()
 
 
@@ -145,6 +148,7 @@ DIVERGENCES: dict[str, tuple[Callable, Callable, Callable]] = {
     "pearson": (lambda u: (u - 1) ** 2, lambda u: 2 * (u - 1), lambda t: 0.25 * t**2 + t),
     "hellinger": (lambda u: (u.sqrt() - 1) ** 2, lambda u: 1 - u**-0.5, lambda t: t / (1 - t)),
 }
+BELOW = {"reverse kl": 0.0, "hellinger": 1.0}  # from there on f* is infinite, whatever its formula gives
 
 
 def f_bound(divergence: str, real: Tensor, fake: Tensor) -> Tensor:
@@ -152,9 +156,9 @@ def f_bound(divergence: str, real: Tensor, fake: Tensor) -> Tensor:
     if divergence not in DIVERGENCES:
         raise ValueError(f"got divergence {divergence!r}, wanted one of {', '.join(DIVERGENCES)}")
     _logits(real, fake)
-    conjugate = DIVERGENCES[divergence][2](fake)
-    if not conjugate.isfinite().all():
-        raise ValueError(f"the conjugate of {divergence} is not finite at some of the critic's values")
+    conjugate, top = DIVERGENCES[divergence][2](fake), max(real.max().item(), fake.max().item())
+    if top >= BELOW.get(divergence, math.inf) or not conjugate.isfinite().all():
+        raise ValueError(f"the conjugate of {divergence} is not finite at some of the critic's values, up to {top:g}")
     return real.mean() - conjugate.mean()
 
 
@@ -192,5 +196,7 @@ def _logits(*given: Tensor) -> None:
 
 
 def _levels(alpha: Tensor, sigma: Tensor) -> None:
+    if not isinstance(alpha, Tensor) or not isinstance(sigma, Tensor):
+        raise ValueError(f"alpha and sigma are tensors (T,), not {type(alpha).__name__} and {type(sigma).__name__}")
     if alpha.ndim != 1 or alpha.shape != sigma.shape or not (alpha > 0).all() or not (sigma > 0).all():
         raise ValueError(f"alpha and sigma are positive, (T,) each; got {tuple(alpha.shape)} and {tuple(sigma.shape)}")
