@@ -28,6 +28,9 @@ LIST = [
     ("s0", "Dense(10, activation='relu')"),
     ("s1", "def vectorize_sequences(sequences, to_index)"),
     ("s1", "Dense(1, activation='sigmoid')"),
+    ("s1", "tf.keras.datasets.imdb.load_data('imdb.npz', num_words=10000)"),
+    ("s1", "model.fit(x_train, y_train, epochs=10, batch_size=128)"),
+    ("s1", "predictions = model.predict(x_test)"),
     ("s4", "MultinomialNB().fit(X_train, data.target)"),
     # What they define, and what they say that an algorithm is or does
     ("s0", "它可以根据给定的数据生成新的数据"),
@@ -40,8 +43,17 @@ LIST = [
     ("s1", "通过生成器和判别器之间的对抗学习来学习生成规律"),
     ("s1", "通过循环连接的神经元来学习生成规律"),
     ("s2", "与训练数据相似的分布特征"),
+    ("s2", "确定性生成模型的数学模型公式可以用来描述数据的生成过程"),
+    ("s2", "随机生成模型的代码实例可以用来生成新的数据样本"),
+    ("s2", "它描述了数据样本之间的概率关系"),
+    ("s2", "它描述了数据样本如何生成的过程"),
+    ("s2", "定义概率模型"),
+    ("s2", "学习生成过程"),
+    ("s2", "而不是仅仅对现有的数据进行预测或分类"),
     ("s3", "每个随机变量可以取任意值"),
     ("s3", "随机采样、随机梯度下降、随机挑战"),
+    ("s3", "用于描述随机事件发生概率的数学模型"),
+    ("s3", "一种不能直接观测到的变量，它们可以影响随机序列的生成过程"),
     ("s3", "可以用来表示随机序列的生成过程"),
     ("s3", "概率模型的学习可以通过最大似然估计、贝叶斯估计、 Expectation-Maximization 等方法实现"),
     ("s3", "隐变量可以用来表示随机序列的结构，例如语义、主题、关系"),
@@ -53,6 +65,24 @@ LIST = [
     ("s3", "判别模型用于判断随机序列是否满足某个条件"),
     ("s3", "隐马尔可夫模型是一种特殊类型的生成模型，用于生成隐马尔可夫序列"),
     ("s3", "变分自动机是一种神经网络模型，用于生成和判断随机序列"),
+    ("s3", "可以用来生成和判断文本、图像、音频等"),
+    ("s3", "循环神经网络是一种神经网络模型，用于处理时序数据"),
+    ("s3", "递归神经网络是一种神经网络模型，用于处理递归数据"),
+    ("s3", "自回归模型是一种线性模型，用于预测时间序列"),
+    ("s3", "LSTM是一种特殊类型的循环神经网络，用于处理长期依赖问题"),
+    ("s3", "GRU是一种特殊类型的循环神经网络，用于处理长期依赖问题"),
+    ("s3", "BERT是一种特殊类型的变压器模型，用于自然语言处理任务"),
+    ("s3", "GPT是一种特殊类型的变压器模型，用于自然语言处理任务"),
+    ("s3", "Transformer是一种特殊类型的自注意力机制模型，用于自然语言处理任务"),
+    ("s3", "RNN是一种特殊类型的循环神经网络"),
+    ("s3", "CNN是一种特殊类型的神经网络模型，用于处理图像数据"),
+    ("s3", "R-CNN是一种特殊类型的卷积神经网络，用于目标检测任务"),
+    ("s3", "DenseNet是一种特殊类型的卷积神经网络，用于图像分类任务"),
+    ("s3", "Autoencoder是一种特殊类型的神经网络模型，用于降维和重构任务"),
+    ("s3", "Variational Autoencoder是一种特殊类型的生成模型，用于降维和重构任务"),
+    ("s3", "AutoRegressive是一种线性模型，用于时间序列预测"),
+    ("s3", "LSTM-AutoRegressive是一种特殊类型的生成模型，用于时间序列预测"),
+    ("s3", "R-CNN-AutoRegressive是一种特殊类型的生成模型，用于目标检测任务"),
     ("s4", "它描述了数据的概率分布"),
     ("s4", "条件化概率是条件概率的一种特殊表示"),
     ("s4", "对数似然性越高，模型对数据的拟合程度越好"),
@@ -74,11 +104,20 @@ def test_the_list_treats(source, words):
 @pytest.mark.parametrize("title", SECTIONS)
 def test_a_section_quotes_judges_and_checks(title):
     body = SECTIONS[title]
-    assert re.search(r"\[s[0-4](, (s[0-4]|question \d+))*\]$", title)
+    assert re.search(r"\[s[0-4](, (s[0-4]|(questions? )?\d+(–\d+)?))*\]$", title)
     assert re.match(r"\s*\*\*(It|They) (says?|gives?)\*\*", body)
     assert len(re.findall(r"\*\*[^*]+\*\*", body)) >= 2
     check = body.rpartition("**The check.**")[2]
     assert check != body and (".ipynb" in check or "tests of this book" in check)
+
+
+def test_every_question_of_s3_has_its_section():
+    named = set()
+    for words in re.findall(r"\[s3, questions? ([^\]]+)\]", " ".join(SECTIONS)):
+        for first, last in re.findall(r"(\d+)(?:–(\d+))?", words):
+            if words != "3–60":  # what all of them say
+                named |= set(range(int(first), int(last or first) + 1))
+    assert named == set(range(1, 61))
 
 
 def test_vectorize_sequences_does_nothing():
@@ -131,3 +170,20 @@ def test_what_a_hidden_markov_model_writes_is_no_markov_chain():
     assert abs(next_is_0([0, 0, 0, *last]) - next_is_0([1, 1, 1, *last])) > 1e-3
     free = torch.full((2, 2), 0.5)  # mutant: states without memory
     assert abs(next_is_0([0, 0, 0, *last], free) - next_is_0([1, 1, 1, *last], free)) < 1e-6
+
+
+def test_open_gates_carry_a_gradient_that_a_plain_cell_loses():
+    def arrives(cell, gates=None):
+        torch.manual_seed(0)
+        net = cell(1, 16)
+        if gates is not None:  # of the gate that keeps: the second quarter in an LSTM, the second third in a GRU
+            net.bias_ih_l0.data[16:32] += gates
+        start = torch.zeros(1, 1, 16, requires_grad=True)
+        state = (torch.zeros(1, 1, 16), start) if cell is torch.nn.LSTM else start
+        end = net(torch.zeros(100, 1, 1), state)[1]
+        (end[1] if cell is torch.nn.LSTM else end).sum().backward()
+        return start.grad.abs().mean().item()
+
+    assert arrives(torch.nn.RNN) < 1e-6
+    assert arrives(torch.nn.LSTM, 8.0) > 0.5 and arrives(torch.nn.GRU, 8.0) > 0.5
+    assert arrives(torch.nn.LSTM, -8.0) < 1e-6  # mutant: closed gates
