@@ -35,7 +35,7 @@ CELLS = {
     "vae/mnist": [],
     "vae/faces": [],
     "markov/shakespeare": ["--set", "order=4", "--set", "smoothing=0.02"],
-    "ngram/shakespeare": ["--set", "n=8"],
+    "ngram/shakespeare": ["--set", "n=6"],
     "hmm/shakespeare": [],
     "gpt/shakespeare": [],
     "markov/chorales": ["--set", "order=4", "--set", "smoothing=0.02"],
