@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import one_command
 import pytest
 from one_command import assert_refused, save
+
+from helpers.training import cli, runs
 
 folder, surroundings = one_command.folder, one_command.surroundings
 
@@ -85,7 +88,7 @@ def test_bad_texts_are_refused(case, capsys):
         (["--fractions", "a,b"], "list of numbers"),
         (["--fractions", ".999,.001"], "leave no validation part"),
         (["--levels", "3"], "holds values up to 4"),
-        (["--set", "depth=3"], "depth"),
+        (["--set", "depth=3"], "tiny_pixels has no option depth; it has noise, and its training batch_size, clip"),
         (["--set", "depth"], "KEY=VALUE"),
         (["--set", "learning_rate=fast"], "learning_rate is a positive number, not 'fast'"),
         (["--set", "batch_size=0"], "batch_size"),
@@ -103,6 +106,37 @@ def test_bad_arguments_are_refused(folder, change, message, capsys):
     name = change.pop(0) if not change[0].startswith("--") else "tiny_pixels"
     arguments = [name, "--data", str(folder / "images.npz"), "--out", "a/b", *change]
     assert_refused(arguments + ([] if {"--steps", "--seconds"} & set(change) else ["--steps", "2"]), message, capsys)
+
+
+@pytest.mark.parametrize(
+    "name, data, option, message",
+    [
+        ("vae", "images.npz", "latent=8", "vae has no option latent; it has latents, hidden"),
+        ("vae", "images.npz", "levels=5", "no option levels"),
+        ("vae", "images.npz", "shape=5", "no option shape"),
+        ("vae", "images.npz", "steps=5", "no option steps"),
+        ("vae", "images.npz", "latents=2.5", "latents is a whole number, not 2.5"),
+        ("vae", "images.npz", "latents=True", "latents is a whole number, not True"),
+        ("vae", "images.npz", "hidden=wide", "hidden is a whole number, not 'wide'"),
+        ("vae", "images.npz", "dropout=some", "dropout is a number, not 'some'"),
+        ("vae", "images.npz", "keep_best=no", "keep_best is True or False, not 'no'"),
+        ("gpt", "words.txt", "bias=maybe", "bias is True or False, not 'maybe'"),
+        ("gpt", "words.txt", "norm=3", "norm is a word, not 3"),
+        ("gpt", "points.npz", "layers=1", "sequences are integers"),
+        ("ngram", "words.txt", "learning_rate=0.1", "ngram has no option learning_rate; it has n, discounts, length"),
+        ("markov", "words.txt", "smoothing=nan", "smoothing is a number, not 'nan'"),
+    ],
+)
+def test_a_wrong_option_is_named_with_what_is_wanted(folder, name, data, option, message, capsys):
+    arguments = [name, "--data", str(folder / data), "--out", "run", "--length", "8", "--set", option]
+    assert_refused(arguments, message, capsys)
+
+
+def test_every_option_of_the_examples_exists():
+    found = re.findall(r"helpers[.]training (\w+) ([^\n]*--set [^\n]*)", cli.EXAMPLES)
+    assert found
+    for name, line in found:
+        runs.check_options(name, [cli._assignment(text) for text in re.findall(r"--set (\S+)", line)])
 
 
 @pytest.mark.parametrize("missing", ["--data", "--out"])

@@ -44,7 +44,7 @@ worker that is lost and started again costs the steps since the last checkpoint.
 
 EXAMPLES = """examples:
   python -m helpers.training vae --data images.npz --seconds 60 --out run/
-  python -m helpers.training vae --data images.npz --steps 2000 --set latent=8 --set batch_size=64 --out run8/
+  python -m helpers.training vae --data images.npz --steps 2000 --set latents=8 --set batch_size=64 --out run8/
   python -m helpers.training vae --data digits.npz --fractions .5565,.1948 --out digits/    (the rest is the test part)
   python -m helpers.training evaluate run/ --data other.npz
 """
@@ -279,6 +279,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _task(args: argparse.Namespace) -> runs.Task:
     """Everything that can be wrong with the input is found here, before anything is written."""
     kind = runs.family(args.name)
+    runs.check_options(args.name, args.set)
     examples = files.read(args.data, args.examples, args.levels)
     parts = files.split(examples, args.split, args.fractions)
     if examples.kind == "characters" and len(parts[0]) < args.length:

@@ -262,3 +262,36 @@ def recipe_keys() -> set[str]:
         "callback",
     }
     return set(inspect.signature(fit).parameters) - fixed
+
+
+# What an option may be, by its annotation
+KINDS = {
+    "int": ("a whole number", int),
+    "float": ("a number", int | float),
+    "bool": ("True or False", bool),
+    "str": ("a word", str),
+}
+
+
+def check_options(name: str, given: list[tuple[str, object]]) -> None:
+    """Names and types of options of the family and of its training: ``ValueError`` with those that there are.
+
+    What the data decide (levels, ends, all that has no default) is none. Whether a value makes sense, others say.
+    """
+    kind, training = family(name), inspect.signature(fit).parameters
+    of_training = set() if hasattr(kind, "fit") else recipe_keys()
+    of_model = {
+        key: option
+        for key, option in inspect.signature(kind.__init__).parameters.items()
+        if option.default is not option.empty and key not in ("levels", "ends", "dimensions")
+    }
+    for key, value in given:
+        if key not in of_model and key not in of_training:
+            there = f"{name} has no option {key}; it has {', '.join(of_model) or 'none'}"
+            raise ValueError(there + (f", and its training {', '.join(sorted(of_training))}" if of_training else ""))
+        annotation = of_model[key].annotation if key in of_model else training[key].annotation
+        if key in of_training and annotation != "bool":  # of the others fit says more
+            continue
+        wanted, types = KINDS.get(annotation, ("", object))
+        if not isinstance(value, types) or (isinstance(value, bool) and annotation in ("int", "float")):
+            raise ValueError(f"{key} is {wanted}, not {value!r}")
