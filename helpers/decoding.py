@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+NAN = "the logits give no distribution: nan, infinity, or none of a symbol that is possible"
+
 
 def top_k(logits: Tensor, k: int) -> Tensor:
     """``logits`` (..., V) with all but the ``k`` largest at -inf (Fan et al. 2018); ties with the k-th stay."""
@@ -41,6 +43,8 @@ def adjust(logits: Tensor, temperature: float = 1.0, k: int | None = None, p: fl
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature is a finite number from 0, not {temperature!r}")
     if temperature == 0:
+        if logits.isnan().any():
+            raise ValueError(NAN)
         best = torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
         return best.log()
     if temperature != 1:
@@ -68,18 +72,21 @@ def decode(
 
     ``step(new)`` gets the symbols that it has not read yet, first ``start``, then one column a call, and returns the
     logits (N, V) of what comes next: it may keep what it likes of the past. After the symbol ``end`` a row is padded
-    with -1; when all have ended, decoding stops, and fewer columns come back.
+    with -1; when all have ended, decoding stops, and fewer columns come back. Logits with nan: ``ValueError``.
     """
     going = torch.ones(len(start), dtype=torch.bool, device=start.device)
-    drawn, new = [], start
+    drawn, first, new = [], [], start
     for _ in range(length):
         probabilities = adjust(step(new), temperature, k, p).exp()
         # The first of exponential clocks with rates p rings at i with probability p_i: torch.multinomial, less checks.
         clocks = torch.empty_like(probabilities).exponential_(generator=generator)
-        new = (probabilities / clocks).argmax(-1, keepdim=True)  # (N, 1)
+        ring, new = (probabilities / clocks).max(-1, keepdim=True)  # (N, 1)
+        first.append(ring)  # nan, where a probability was: looked at in the end, once for all
         if end is not None:
             going = going & (new[:, 0] != end)
             if not going.any():
                 break
         drawn.append(new if end is None else torch.where(going[:, None], new, -1))
+    if first and torch.cat(first, 1).isnan().any():
+        raise ValueError(NAN)
     return torch.cat(drawn, 1) if drawn else start.new_empty(len(start), 0)

@@ -117,3 +117,14 @@ def test_refuses_what_is_out_of_range(bad):
     name, value = bad
     with pytest.raises(ValueError, match="temperature is|top_k is|top_p is"):
         adjust(torch.zeros(3), **{name: value})
+
+
+@pytest.mark.parametrize("logits", [[math.nan, 0.0], [math.inf, 0.0], [-math.inf, -math.inf]])
+def test_logits_without_a_distribution_are_refused(logits):
+    """Without a look at them, decoding would write the first symbol for ever."""
+    rows = iter(torch.tensor([[0.0, 0.0], logits, [0.0, 0.0]])[:, None])
+    with pytest.raises(ValueError, match="no distribution"):
+        decode(lambda new: next(rows), torch.zeros(1, 1, dtype=torch.int64), 3)
+    if math.isnan(logits[0]):
+        with pytest.raises(ValueError, match="no distribution"):
+            adjust(torch.tensor(logits), 0.0)

@@ -354,3 +354,35 @@ def test_refuses_what_it_cannot_do():
     assert model.sample(0, length=4).shape == (0, 4)
     with pytest.raises(ValueError, match="even multiple of heads, not 9 with 3"):
         GPT(3, heads=3, width=9)
+
+
+NO_CONTEXTS = {
+    "the begin symbol": torch.tensor([[3]]),
+    "padding": torch.tensor([[0, -1]]),
+    "real numbers": torch.tensor([[0.5]]),
+    "a row": torch.tensor([1]),
+    "a list": [[1]],
+}
+
+
+@pytest.mark.parametrize("name", NO_CONTEXTS)
+def test_refuses_what_is_no_context_or_prefix(name):
+    for model in (small(length=4), small(ends=True, length=4)):
+        with pytest.raises(ValueError, match="symbols are|no padding|sequences are"):
+            model.next_probs(NO_CONTEXTS[name])
+        if name != "a row":  # which is a prefix
+            with pytest.raises(ValueError, match="symbols are|no padding|sequences are"):
+                model.sample(1, prefix=NO_CONTEXTS[name])
+    assert model.next_probs(torch.empty(2, 0, dtype=torch.int64)).shape == (2, 4)
+    with pytest.raises(ValueError, match="each of the 2 sequences is needed, not 3"):
+        model.sample(2, prefix=torch.tensor([[0], [1], [2]]))
+    with pytest.raises(ValueError, match="length is a whole number from 1, not 0"):
+        model.sample(2, length=0)
+
+
+def test_a_network_full_of_nan_draws_nothing():
+    model = small(length=4)
+    nn.init.constant_(model.norm.gain, math.nan)
+    for temperature in (1.0, 0.0):
+        with pytest.raises(ValueError, match="no distribution: nan"):
+            model.sample(2, temperature=temperature)

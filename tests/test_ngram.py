@@ -211,3 +211,15 @@ def test_bad_sequences_are_refused():
     for x in (torch.zeros(2, 0).long(), torch.tensor([[7]]), torch.tensor([[0.5]]), torch.tensor([[0, -1, 1]]), "text"):
         with pytest.raises(ValueError):
             NGram(3).fit(x)
+
+
+def test_a_bad_prefix_or_length_is_refused():
+    model = NGram(3, n=2).fit(rows(20, 8, 3, 0))
+    for prefix in (torch.tensor([9, 0, 0, 0]), torch.tensor([0.7]), torch.tensor([0, -1])):
+        with pytest.raises(ValueError, match="symbols of a prefix are|integers"):
+            model.sample(1, length=6, prefix=prefix)
+    with pytest.raises(ValueError, match="each of the 2 sequences is needed, not 3"):
+        model.sample(2, prefix=torch.tensor([[0], [1], [2]]))
+    with pytest.raises(ValueError, match="length is a whole number from 1, not 0"):
+        model.sample(1, length=0)
+    assert model.sample(2, length=4, prefix=torch.tensor([[0], [1]]))[:, 0].tolist() == [0, 1]

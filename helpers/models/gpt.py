@@ -141,10 +141,10 @@ class GPT(GenerativeModel):
             nn.init.zeros_(block.mlp.down.weight)
 
     @classmethod
-    def from_data(cls, x: Tensor, levels: int, ends: bool = False, **options) -> GPT:
-        """For sequences ``x`` (N, T) of integers padded with -1."""
-        x = check_sequences(x, levels)
-        return cls(levels, ends, **{"length": x.shape[1], **options})
+    def from_data(cls, x: Tensor, levels: int | None = None, ends: bool = False, **options) -> GPT:
+        """For sequences ``x`` (N, T) of integers padded with -1; ``levels`` where not every symbol occurs in ``x``."""
+        x = check_sequences(x, levels or 2**31)
+        return cls(levels or int(x.max()) + 1, ends, **{"length": x.shape[1], **options})
 
     # The network
 
@@ -280,8 +280,17 @@ class GPT(GenerativeModel):
     @torch.no_grad()
     def next_probs(self, context: Tensor) -> Tensor:
         """p(next symbol | context), (B, symbols), for contexts (B, L) of symbols, L from 0."""
+        context = self._unpadded("a context", context)
         begin = context.new_full((len(context), 1), self.begin)
-        return self(torch.cat([begin, context], 1).to(self.device))[:, -1].softmax(-1)
+        return self(torch.cat([begin, context], 1))[:, -1].softmax(-1)
+
+    def _unpadded(self, what: str, x: Tensor) -> Tensor:
+        """Symbols ``x`` (N, L), L from 0, checked, on the model's device."""
+        if not isinstance(x, Tensor) or x.ndim != 2 or x.numel():
+            x = check_sequences(x, self.levels)
+            if x.min() < 0:
+                raise ValueError(f"{what} has no padding, but this holds -1")
+        return x.to(self.device).long()
 
     @torch.no_grad()
     def sample(
@@ -304,11 +313,12 @@ class GPT(GenerativeModel):
         later half of it. ``cached=False`` reads everything again for each symbol: the same sequences, slowly.
         """
         _no_condition(condition)
-        n, length = whole_number("n", n, 0), whole_number("length", length or self.length, 1)
-        prefix = torch.empty(0, dtype=torch.int64) if prefix is None else prefix
-        if prefix.numel():
-            check_sequences(prefix.view(-1, prefix.shape[-1]), self.levels)
-        prefix = prefix.to(self.device).long().expand(n, prefix.shape[-1])[:, :length]
+        n, length = whole_number("n", n, 0), whole_number("length", self.length if length is None else length, 1)
+        prefix = torch.empty(1, 0, dtype=torch.int64) if prefix is None else prefix
+        prefix = self._unpadded("a prefix", prefix[None] if isinstance(prefix, Tensor) and prefix.ndim == 1 else prefix)
+        if len(prefix) not in (1, n):
+            raise ValueError(f"one prefix for all or one for each of the {n} sequences is needed, not {len(prefix)}")
+        prefix = prefix.expand(n, -1)[:, :length]
         begin = torch.full((n, 1), self.begin, dtype=torch.int64, device=self.device)
         read, past = [], Past(self) if cached else None
 
