@@ -312,7 +312,7 @@ def test_bad_counts_are_value_errors(bad, method):
     [
         dict(shape=(8,)), dict(shape=(0, 8)), dict(levels=1), dict(levels=257), dict(latents=0), dict(hidden=0),
         dict(components=0), dict(width=0), dict(dropout=1.0), dict(jitter=-1.0), dict(beta=-0.1),
-        dict(beta=float("nan")), dict(jitter=float("inf")),
+        dict(beta=float("nan")), dict(jitter=float("inf")), dict(latents=2.5), dict(hidden=True), dict(levels=17.0),
     ],
 )  # fmt: skip
 def test_impossible_sizes_are_value_errors(wrong):
@@ -327,5 +327,10 @@ def test_a_condition_or_other_data_is_refused():
             call()
     with pytest.raises(ValueError, match="no condition"):
         model.sample(2, torch.zeros(2))
-    with pytest.raises(ValueError, match="images"):
-        VAE.from_data(torch.zeros(5, 2))
+    for other in (torch.zeros(5, 2), torch.zeros(5, 4, 4), torch.full((5, 4, 4), 9, dtype=torch.uint8)):
+        with pytest.raises(ValueError, match="images|from 0 to 2"):
+            VAE.from_data(other, levels=3)
+    with pytest.raises(ValueError, match="from 0 to 2, but holds 9"):
+        model.log_likelihood(torch.full((1, 1, 2), 9, dtype=torch.uint8), torch.zeros(1, 1))
+    with pytest.raises(ValueError, match="z is finite"):
+        model.sample_pixels(torch.full((1, 1), torch.nan))

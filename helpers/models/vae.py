@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from helpers.layers.conv import ConvDecoder
 from helpers.layers.mlp import mlp
 from helpers.models.base import GenerativeModel
+from helpers.models.checks import finite, whole_number
 
 
 class VAE(GenerativeModel):
@@ -51,12 +52,10 @@ class VAE(GenerativeModel):
         super().__init__()
         if len(shape) not in (2, 3) or min(shape) < 1:
             raise ValueError(f"shape is (H, W) or (H, W, C), not {tuple(shape)}")
-        if not 2 <= levels <= 256:
+        if whole_number("levels", levels, 2) > 256:
             raise ValueError(f"levels is from 2 to 256, not {levels}")
-        if min(latents, hidden, width, components) < 1:
-            raise ValueError(
-                f"latents, hidden, width, components are from 1, not {latents}, {hidden}, {width}, {components}"
-            )
+        for name, value in dict(latents=latents, hidden=hidden, width=width, components=components).items():
+            whole_number(name, value, 1)
         if not (0 <= dropout < 1 and 0 <= jitter < math.inf and 0 <= beta < math.inf):
             raise ValueError(f"0 <= dropout < 1, jitter >= 0 and beta >= 0, not {dropout}, {jitter}, {beta}")
         self.config = dict(
@@ -82,7 +81,9 @@ class VAE(GenerativeModel):
         """For images ``x`` (N, H, W) or (N, H, W, C); fewer than 5,000 get a ``jitter`` unless told otherwise."""
         if not isinstance(x, Tensor) or x.ndim not in (3, 4):
             raise ValueError(f"a VAE learns from images (N, H, W) or (N, H, W, C), not {_describe(x)}")
-        return cls(tuple(x.shape[1:]), levels, **{"jitter": 0.7 if len(x) < 5000 else 0.0, **options})
+        model = cls(tuple(x.shape[1:]), levels, **{"jitter": 0.7 if len(x) < 5000 else 0.0, **options})
+        model._check(x)
+        return model
 
     # The two networks
 
@@ -106,7 +107,7 @@ class VAE(GenerativeModel):
         self, x: Tensor, *, samples: int = 1, beta: float = 1.0, generator: torch.Generator | None = None
     ) -> Tensor:
         """E_q[log p(x|z)] − β KL(q ‖ p), (B,) nats; the expectation over ``samples`` draws of z, the KL exact."""
-        _check_whole("samples", samples)
+        whole_number("samples", samples, 1)
         mu, log_sigma = self.encode(x)
         rate = kl_to_standard_normal(mu, log_sigma)
         fit = torch.stack([self.log_likelihood(x, draw(mu, log_sigma, generator)) for _ in range(samples)])
@@ -133,7 +134,7 @@ class VAE(GenerativeModel):
         the ELBO, with its KL exact.
         """
         _no_condition(condition)
-        _check_whole("samples", samples)
+        whole_number("samples", samples, 1)
         if samples == 1:
             return self.elbo(x, generator=generator)
         mu, log_sigma = self.encode(x)
@@ -145,7 +146,7 @@ class VAE(GenerativeModel):
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x|z), (B,): the mass of each pixel's level, multiplied over pixels."""
-        x = self._scaled(x).movedim(-1, 1).unsqueeze(1)  # (B, 1, C, H, W)
+        x = self._scaled(self._check(x)).movedim(-1, 1).unsqueeze(1)  # (B, 1, C, H, W)
         log_weight, mean, log_scale = self.decode(z)
         mass = log_weight + log_mass_logistic(x, mean, log_scale, 1 / (self.levels - 1))
         return mass.logsumexp(1).flatten(1).sum(1)
@@ -170,13 +171,15 @@ class VAE(GenerativeModel):
     def sample(self, n: int, condition: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """``n`` images (n, *shape), uint8: z from the prior, then every pixel from its distribution."""
         _no_condition(condition)
-        _check_whole("n", n)
+        whole_number("n", n, 1)
         z = torch.randn(n, self.latents, generator=generator, device=self.device)
         return self.sample_pixels(z, generator=generator)
 
     @torch.no_grad()
     def sample_pixels(self, z: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """x ~ p(x|z), (B, *shape), uint8: a component, a logistic number, the nearest level."""
+        if z.numel() and not finite(z):
+            raise ValueError("z is finite, but this holds nan or infinity")
         log_weight, mean, log_scale = self.decode(z)
 
         def uniform(shape: torch.Size) -> Tensor:
@@ -258,11 +261,6 @@ def log_mass_logistic(x: Tensor, mean: Tensor, log_scale: Tensor, half: float) -
 def _no_condition(condition: Tensor | None) -> None:
     if condition is not None:
         raise ValueError("this VAE takes no condition")
-
-
-def _check_whole(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is a whole number from 1, not {value!r}")
 
 
 def _describe(x) -> str:
