@@ -192,6 +192,7 @@ def test_keyboard_and_clicks(page):
 def test_it_streams(page):
     page.get_by_role("button", name="Stream").click()
     page.wait_for_function(f"() => {LIVE}.text().length > 60")
+    assert page.inner_text("[role=status]").startswith("Streaming")  # and not what was said of the text before
     page.get_by_role("button", name="Stop").click()
     page.wait_for_function("() => /characters a second/.test(document.querySelector('[role=status]').textContent)")
     print(page.inner_text("[role=status]"))

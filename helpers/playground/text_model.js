@@ -96,7 +96,7 @@ function render({ model, el }) {
     k: slider({ label: "Top-k", unit: unit("symbols", "symbols"), min: 1, max: symbols.length, step: 1, digits: 0, change: set("k") }),
     p: slider({ label: "Top-p", unit: unit("", "of the probability"), min: 0.05, max: 1, step: 0.05, digits: 2, change: set("p") }),
   };
-  const stream = button("Stream", () => (streaming ? halt() : run()));
+  const stream = button("Stream", () => (streaming ? (halt(), drawing.soon()) : run()));
   const buttons = h("div", { style: "display: flex; gap: .5rem; flex-wrap: wrap" });
   buttons.append(button("Step", () => (halt(), step(), drawing.soon())), stream, button("Reset", reset));
   const heard = readout();
@@ -137,6 +137,7 @@ function render({ model, el }) {
 
   function run() {
     stream.textContent = "Stop";
+    heard.say("Streaming: the numbers come when it stops.", 0);
     const [began, length] = [performance.now(), text.length];
     const work = () => {
       const until = performance.now() + 12; // of a frame's 16 ms
@@ -145,7 +146,7 @@ function render({ model, el }) {
       rate = (1000 * (text.length - length)) / (performance.now() - began);
       draw();
       if (text.length < LONGEST) streaming = requestAnimationFrame(work);
-      else halt();
+      else (halt(), drawing.soon());
     };
     streaming = requestAnimationFrame(work);
   }
@@ -224,7 +225,7 @@ function render({ model, el }) {
     const speed = rate ? `; ${figure(rate, 0)} characters a second` : "";
     const possible = q.filter((x) => x > 0).length;
     const best = `likeliest ${shown(symbols[order[0]])}, ${figure(100 * q[order[0]])} %`;
-    heard.say(`${note}After “${tail}”: ${best}; ${possible} of ${symbols.length} symbols possible, entropy ${figure(entropy, 2)} nats${speed}.`);
+    if (!streaming) heard.say(`${note}After “${tail}”: ${best}; ${possible} of ${symbols.length} symbols possible, entropy ${figure(entropy, 2)} nats${speed}.`);
   }
 
   const drawing = keepDrawn(root, draw, plane, follow(model, ["prompt"], fromPython), halt);
