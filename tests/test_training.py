@@ -328,10 +328,20 @@ def test_fit_refuses_bad_data(data, message):
             fit(line()[0], steps=1, progress=False, **options)
 
 
-@pytest.mark.parametrize("text, length", [(torch.zeros(3, 3), 2), (torch.zeros(3), 4), (torch.zeros(3), 0)])
+@pytest.mark.parametrize(
+    "text, length", [(torch.zeros(3, 3), 2), (torch.zeros(3), 4), (torch.zeros(3), 0), (torch.zeros(3), 1.5)]
+)
 def test_windows_refuse(text, length):
     with pytest.raises(ValueError, match="windows"):
         windows(text, length)
+
+
+@pytest.mark.parametrize(
+    "text, length", [(torch.zeros(3, 3), 2), (torch.zeros(0), 2), (torch.zeros(3), 0), (torch.zeros(3), 1.5)]
+)
+def test_chunks_refuse(text, length):
+    with pytest.raises(ValueError, match="stretches"):
+        chunks(text, length)
 
 
 def test_history_of_nothing():

@@ -178,7 +178,7 @@ def check_same(now: dict, then: dict, path) -> None:
 def windows(text: Tensor, length: int) -> Callable[[int, torch.Generator], Tensor]:
     """``draw(batch_size, generator)`` for :func:`fit`: stretches (batch, length) of one long sequence (T,), from
     anywhere in it."""
-    if text.ndim != 1 or not 1 <= length <= len(text):
+    if text.ndim != 1 or not isinstance(length, int) or not 1 <= length <= len(text):
         raise ValueError(f"windows of {length} need a sequence (T,) at least as long, not {tuple(text.shape)}")
     offsets = torch.arange(length, device=text.device)
 
@@ -192,5 +192,7 @@ def windows(text: Tensor, length: int) -> Callable[[int, torch.Generator], Tenso
 
 def chunks(text: Tensor, length: int) -> Tensor:
     """One long sequence (T,) cut into consecutive stretches (N, length), the last one padded with -1."""
+    if text.ndim != 1 or not isinstance(length, int) or not (length >= 1 and len(text)):
+        raise ValueError(f"stretches of {length} need a sequence (T,) of one symbol at least, not {tuple(text.shape)}")
     rest = -len(text) % length
     return torch.nn.functional.pad(text, (0, rest), value=-1).view(-1, length)
