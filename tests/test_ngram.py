@@ -218,7 +218,7 @@ def test_a_bad_prefix_or_length_is_refused():
     for prefix in (torch.tensor([9, 0, 0, 0]), torch.tensor([0.7]), torch.tensor([0, -1])):
         with pytest.raises(ValueError, match="symbols of a prefix are|integers"):
             model.sample(1, length=6, prefix=prefix)
-    with pytest.raises(ValueError, match="each of the 2 sequences is needed, not 3"):
+    with pytest.raises(ValueError, match=r"\(L,\) or \(2, L\); got torch.int64 \(3, 1\)"):
         model.sample(2, prefix=torch.tensor([[0], [1], [2]]))
     with pytest.raises(ValueError, match="length is a whole number from 1, not 0"):
         model.sample(1, length=0)

@@ -191,7 +191,7 @@ class MarkovChain(GenerativeModel):
         """
         n, length = whole_number("n", n, 0), whole_number("length", self.length if length is None else length, 1)
         prefix = torch.empty(0, dtype=torch.int64) if prefix is None else prefix
-        if not isinstance(prefix, Tensor) or prefix.is_floating_point() or prefix.shape[:-1] not in ((), (n,)):
+        if not isinstance(prefix, Tensor) or prefix.is_floating_point() or prefix.shape[:-1] not in ((), (1,), (n,)):
             got = f"{prefix.dtype} {tuple(prefix.shape)}" if isinstance(prefix, Tensor) else type(prefix).__name__
             raise ValueError(f"a prefix is integers (L,) or ({n}, L); got {got}")
         if prefix.numel() and (prefix.min() < 0 or prefix.max() >= self.levels):
