@@ -239,6 +239,11 @@ X = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
         (lambda: BayesianMixture(2).fit(torch.ones(9, 2)), "vary in every direction"),
         (lambda: BayesianMixture(2).fit(X.long()), "points are floating-point numbers"),
         (lambda: BayesianMixture(2).fit(X / 0), "points are finite"),
+        (lambda: BayesianMixture(2).fit(X.double() * 1e160), "beyond 1e150"),
+        (
+            lambda: BayesianMixture(2).fit(X).responsibilities(torch.full((1, 2), 1e200, dtype=torch.float64)),
+            "beyond 1e150",
+        ),
         (lambda: BayesianMixture(2).fit(X, start=torch.ones(20, 3)), r"responsibilities \(20, 2\)"),
         (lambda: BayesianMixture(2).fit(X, start=torch.ones(20, 2)), "sum to 1"),
         (lambda: BayesianMixture(2).elbo(X), "call fit first"),

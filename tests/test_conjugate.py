@@ -233,3 +233,15 @@ def test_bad_shapes_are_refused():
     ):
         with pytest.raises(ValueError, match="got"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("call", "wanted"),
+    [
+        (lambda: BetaBernoulli(-1.0, 1.0), r"wanted positive numbers$"),
+        (lambda: GammaPoisson(1.0, 1.0).update(torch.tensor([-1])), "wanted whole numbers from 0"),
+    ],
+)
+def test_the_message_says_what_was_wanted(call, wanted):
+    with pytest.raises(ValueError, match=wanted):
+        call()

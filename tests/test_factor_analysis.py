@@ -246,7 +246,7 @@ def test_bad_points_are_refused(x, method):
         getattr(FactorAnalysis(6, 2), method)(x)
 
 
-@pytest.mark.parametrize("bad", [0, 6, 7, True, 1.5])
+@pytest.mark.parametrize("bad", [0, 6, 7, True, 1.5, "2", None])
 def test_bad_numbers_of_latents_are_refused(bad):
     with pytest.raises(ValueError, match="latents is"):
         FactorAnalysis(6, bad)
@@ -268,3 +268,10 @@ def test_other_refusals():
     with pytest.raises(ValueError, match="real points"):
         FactorAnalysis.from_data(torch.zeros(4, 8, 8))
     assert FactorAnalysis.from_data(x, latents=3).config["latents"] == 3
+
+
+def test_far_beyond_the_data_the_density_is_zero_and_not_a_nan():
+    model, x = problem()
+    far = torch.tensor([[1e200] * 6, [-1e160] + [0.0] * 5, x[0].tolist()], dtype=torch.float64)
+    log_p = model.log_prob(far)
+    assert log_p[:2].tolist() == [-torch.inf] * 2 and log_p[2] == model.log_prob(x[:1])[0]

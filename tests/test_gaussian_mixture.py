@@ -222,3 +222,12 @@ def test_bad_points_are_refused(x):
 def test_bad_settings_are_refused(name, value):
     with pytest.raises((ValueError, TypeError)):
         GaussianMixture(**{"dimensions": 2, name: value})
+
+
+@pytest.mark.parametrize("kind", ["full", "diagonal", "tied"])
+def test_where_no_component_has_a_density_nothing_answers_for_the_point(kind):
+    model = GaussianMixture(2, 2, kind)
+    far = torch.tensor([[0.0, 0.0], [1e200, 0.0]], dtype=torch.float64)
+    assert not model.log_prob(far)[1].isfinite()
+    with pytest.raises(ValueError, match="point 1 has density 0"):
+        model.posterior(far)

@@ -338,3 +338,17 @@ def test_bad_settings_are_refused(name, value):
         return
     with pytest.raises((ValueError, TypeError)):
         HMM(**{"states": 3, "levels": 3, name: value})
+
+
+@pytest.mark.parametrize(
+    ("x", "observed", "message"),
+    [
+        (torch.ones(2, 3, 2).long(), None, "floating-point numbers"),
+        (torch.ones(2, 3, 2), [[True] * 3] * 2, "observed is bool"),
+        (torch.ones(2, 3, 2), torch.ones(2, 3), "observed is bool"),
+        (torch.ones(2, 3, 2), torch.ones(2, 2, dtype=torch.bool), "observed is bool"),
+    ],
+)
+def test_real_sequences_and_what_was_observed_are_checked(x, observed, message):
+    with pytest.raises(ValueError, match=message):
+        HMM(2, dimensions=2).log_prob(x, observed=observed)

@@ -170,6 +170,8 @@ GOOD = torch.zeros(2, 2)
         (lambda: gaussian_vi(bent, GOOD, learning_rate=math.inf), "learning_rate is a positive number"),
         (lambda: gaussian_vi(lambda z: z, GOOD), r"one number a point, \(16, 2\)"),
         (lambda: gaussian_vi(lambda z: z[..., 0].log(), GOOD), "log_density is .* in step 0: a Gaussian reaches"),
+        (lambda: gaussian_vi(lambda z: bent(z).detach(), GOOD), "no slope in z"),
+        (lambda: gaussian_vi(lambda z: torch.zeros(z.shape[:2]), GOOD), "no slope in z"),
         (lambda: gaussian_vi(bent, GOOD, steps=2).log_weights(bent, 0), "n is a whole number"),
     ],
 )

@@ -260,9 +260,10 @@ def _squares(x: Tensor, mean: Tensor, root: Tensor) -> Tensor:  # |root⁻¹ (x 
 def _points(x: Tensor) -> Tensor:
     if not isinstance(x, Tensor) or x.ndim != 2 or not x.is_floating_point() or x.numel() == 0:
         raise ValueError(f"points are floating-point numbers (N, D), at least one; got {_say(x)}")
-    if not x.isfinite().all():
-        raise ValueError("points are finite, but these hold NaN or infinity")
-    return x.double()
+    x = x.double()
+    if not x.square().sum().isfinite():
+        raise ValueError("points are finite, with finite squares; these hold NaN, infinity or numbers beyond 1e150")
+    return x
 
 
 def _shares(r: Tensor, n: int, k: int) -> Tensor:

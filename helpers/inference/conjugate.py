@@ -177,7 +177,8 @@ def _numbers(name: str, value, *, positive: bool = False, whole: bool = False, m
     if value.is_complex() or value.dtype == torch.bool or value.numel() == 0 or not value.isfinite().all():
         raise ValueError(f"{name}: got {_say(value)}, wanted finite real numbers, at least one")
     if (positive and (value <= 0).any()) or (whole and ((value < 0) | (value != value.round())).any()):
-        raise ValueError(f"{name}: got {_say(value)}, wanted {'positive' if positive else 'whole'} numbers from 0")
+        wanted = "positive numbers" if positive else "whole numbers from 0"
+        raise ValueError(f"{name}: got {_say(value)}, wanted {wanted}")
     if many and value.ndim < 1:
         raise ValueError(f"{name} are data (…, N); got the single number {_say(value)}")
     return value.double()

@@ -84,6 +84,8 @@ def gaussian_vi(
         half = _noise(draws // 2, start, generator)
         z = _place(mean, factor, torch.cat([half, -half]))
         log_p = _value(log_density, z, f"in step {step}")
+        if not log_p.requires_grad:
+            raise ValueError("log_density has no slope in z: it is constant, or autograd does not follow it")
         # The gradient goes through z alone: that of log q in its own parameters has mean zero, and without it nothing
         # fluctuates where q is the posterior (Roeder et al. 2017).
         elbo = (log_p - _log_normal(z - mean.detach(), factor.detach())).mean(0)

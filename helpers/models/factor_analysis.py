@@ -75,9 +75,7 @@ class LinearGaussian(GenerativeModel):
 
     def __init__(self, dimensions: int, latents: int = 2):
         super().__init__()
-        if not 1 <= latents < whole_number("dimensions", dimensions, 1) or latents != whole_number(
-            "latents", latents, 1
-        ):
+        if not 1 <= whole_number("latents", latents, 0) < whole_number("dimensions", dimensions, 1):
             raise ValueError(f"latents is from 1 to {dimensions - 1} for {dimensions} dimensions, not {latents}")
         self.config, self.climb = dict(dimensions=dimensions, latents=latents), Climb(None)
         self.register_buffer("mean", torch.zeros(dimensions, dtype=torch.float64))
@@ -100,6 +98,7 @@ class LinearGaussian(GenerativeModel):
         _, spread, log_det = self.parameters_now.gain()
         shared = scaled @ (self.weight / unit[:, None])  # Wᵀ Ψ⁻¹ (x − mean), (batch, K)
         distance = torch.einsum("nd,nd->n", scaled, scaled) - ((shared @ spread) * shared).sum(1)
+        distance = distance.nan_to_num(nan=math.inf, posinf=math.inf)  # inf − inf, of points beyond 1e150: density 0
         return -0.5 * (distance + log_det + scaled.shape[1] * math.log(2 * math.pi))
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -299,8 +299,12 @@ class GaussianMixture(GenerativeModel):
         return self._joint(x).logsumexp(1)
 
     def posterior(self, x: Tensor) -> Tensor:
-        """p(component | x): (N, K), the responsibilities."""
-        return self._joint(x).softmax(1)
+        """p(component | x): (N, K), the responsibilities. ValueError: a point so far out that no density is left."""
+        joint = self._joint(x)
+        gone = joint.amax(1) == -math.inf
+        if gone.any():
+            raise ValueError(f"point {int(gone.nonzero()[0])} has density 0 in every component: it is too far away")
+        return joint.softmax(1)
 
     @torch.no_grad()
     def sample(self, n: int, condition: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:

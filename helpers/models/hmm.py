@@ -125,12 +125,13 @@ class HMM(GenerativeModel):
             x = check_sequences(x, self.levels, gaps=True).to(self.device)
             observed = x >= 0
         else:
-            if not isinstance(x, Tensor) or x.ndim != 3 or x.numel() == 0:
-                got = getattr(x, "shape", type(x).__name__)
-                raise ValueError(f"sequences are real numbers (N, T, {self.dimensions}); got {got}")
+            if not isinstance(x, Tensor) or x.ndim != 3 or x.numel() == 0 or not x.is_floating_point():
+                got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+                raise ValueError(f"sequences are floating-point numbers (N, T, {self.dimensions}); got {got}")
             observed = torch.ones(x.shape[:2], dtype=torch.bool) if observed is None else observed
-            if observed.shape != x.shape[:2] or observed.dtype != torch.bool:
-                raise ValueError(f"observed is bool {tuple(x.shape[:2])}; got {observed.dtype} {tuple(observed.shape)}")
+            if getattr(observed, "dtype", None) != torch.bool or observed.shape != x.shape[:2]:
+                got = f"{observed.dtype} {tuple(observed.shape)}" if isinstance(observed, Tensor) else repr(observed)
+                raise ValueError(f"observed is bool {tuple(x.shape[:2])}; got {got}")
             x, observed = x.to(self.device), observed.to(self.device)
             x = torch.where(observed[..., None], x, 0.0)
             x = check_points(x.flatten(0, 1), self.dimensions).view(x.shape)

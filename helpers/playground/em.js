@@ -211,7 +211,7 @@ function render({ model, el }) {
     const low = Math.min(...values);
     const high = Math.max(...values, low + 0.1);
     const X = (i) => 12 + (i / Math.max(SHOWN / 2, recent.length - 1)) * (width - 44);
-    const Y = (v) => height - 22 - ((v - low) / (high - low)) * (height - 44);
+    const Y = (v) => height - 34 - ((v - low) / (high - low)) * (height - 56); // below: room for F and the number
     for (const [key, name, dash] of [["bound", "latent", [5, 3]], ["likelihood", "model", []]]) {
       context.strokeStyle = context.fillStyle = colour(root, name);
       context.lineWidth = 2;
