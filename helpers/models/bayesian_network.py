@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from helpers.models.base import GenerativeModel
+from helpers.models.checks import no_condition, whole_number
 from helpers.models.hmm import normalise
-from helpers.models.markov import whole_number
 
 
 class BayesianNetwork(GenerativeModel):
@@ -126,6 +126,7 @@ class BayesianNetwork(GenerativeModel):
     @torch.no_grad()
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """(N,) nats, float64, of what each row of ``x`` (N, D) shows; -inf where that is impossible."""
+        no_condition(self, condition)
         x = self._checked(x)
         if (x < 0).any():
             return self._eliminate(x, ())[1]
@@ -195,6 +196,7 @@ class BayesianNetwork(GenerativeModel):
     @torch.no_grad()
     def sample(self, n: int, condition: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """``n`` examples (n, D) int64 by ancestral sampling: each variable after its parents."""
+        no_condition(self, condition)
         x = torch.zeros(whole_number("n", n, 1), len(self.names), dtype=torch.int64, device=self.device)
         for i in self.order:
             table, row = self._rows(i, x)
@@ -207,6 +209,7 @@ class BayesianNetwork(GenerativeModel):
 
         ValueError: a value that is out of range or missing.
         """
+        no_condition(self, condition)
         x = self._checked(x, complete=True)
         for i, levels in enumerate(self.levels):
             table, row = self._rows(i, x)

@@ -43,6 +43,12 @@ def finite(x: Tensor) -> bool:
     return bool(torch.stack(x.aminmax()).isfinite().all())
 
 
+def no_condition(model: object, condition: object) -> None:
+    """``ValueError`` where a family that knows p(x) alone is asked for p(x | condition)."""
+    if condition is not None:
+        raise ValueError(f"{type(model).__name__} takes no condition")
+
+
 def check_points(x: Tensor, dimensions: int | None = None) -> Tensor:
     """``x`` (N, D) as float64. ValueError: another rank, integers, no points, nan or infinity."""
     if not isinstance(x, Tensor) or x.ndim != 2 or not x.is_floating_point() or x.numel() == 0:

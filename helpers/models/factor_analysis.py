@@ -14,7 +14,7 @@ from torch import Tensor
 
 from helpers.inference.em import Climb, em
 from helpers.models.base import GenerativeModel
-from helpers.models.checks import finite, whole_number
+from helpers.models.checks import finite, no_condition, whole_number
 
 
 class Linear(NamedTuple):
@@ -108,8 +108,8 @@ class LinearGaussian(GenerativeModel):
 
     def sample(self, n: int, condition: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """``n`` points (n, D), float32."""
-        if condition is not None or isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"sample takes a whole number of examples from 1, and no condition; got {n!r}")
+        no_condition(self, condition)
+        n = whole_number("n", n, 1)
         like = dict(generator=generator, device=self.device, dtype=torch.float64)
         z, noise = torch.randn(n, self.weight.shape[1], **like), torch.randn(n, len(self.mean), **like)
         return (self.mean + z @ self.weight.T + self.noise.sqrt() * noise).float()
@@ -129,8 +129,7 @@ class LinearGaussian(GenerativeModel):
         return Linear(weight, torch.where(variance > 0, variance, variance.mean()) / 2)
 
     def _check(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        if condition is not None:
-            raise ValueError(f"{type(self).__name__} takes no condition")
+        no_condition(self, condition)
         d = self.config["dimensions"]
         if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 2 or x.shape[1] != d or len(x) == 0:
             raise ValueError(f"x is real points (N, {d}), not {describe(x)}")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from helpers.inference.em import Climb, restarts, stepwise
 from helpers.models.base import GenerativeModel
-from helpers.models.checks import check_points, whole_number
+from helpers.models.checks import check_points, no_condition, whole_number
 
 KINDS = ("full", "diagonal", "tied")
 
@@ -248,6 +248,7 @@ class GaussianMixture(GenerativeModel):
         Raises:
             ValueError: bad points, fewer points than components, a covariance that became singular.
         """
+        no_condition(self, condition)
         x = check_points(x, self.config["dimensions"]).to(self.device)
         k = self.config["components"]
         if len(x) < k:
@@ -296,6 +297,7 @@ class GaussianMixture(GenerativeModel):
 
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Log-density of points (N, D): (N,) nats, float64."""
+        no_condition(self, condition)
         return self._joint(x).logsumexp(1)
 
     def posterior(self, x: Tensor) -> Tensor:
@@ -309,6 +311,7 @@ class GaussianMixture(GenerativeModel):
     @torch.no_grad()
     def sample(self, n: int, condition: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """``n`` points (n, D), float32."""
+        no_condition(self, condition)
         component = torch.multinomial(self.weights, whole_number("n", n, 1), replacement=True, generator=generator)
         noise = torch.randn(n, self.means.shape[1], dtype=torch.float64, device=self.device, generator=generator)
         return draw_points(component, noise, self.means, self.covariances, self.kind).float()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from helpers import decoding
 from helpers.layers.attention import Cache, CausalSelfAttention, RMSNorm, turns
 from helpers.models.base import GenerativeModel
-from helpers.models.checks import check_sequences, whole_number
+from helpers.models.checks import check_sequences, no_condition, whole_number
 from helpers.models.muon import Muon
 
 
@@ -235,12 +235,12 @@ class GPT(GenerativeModel):
 
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """``x`` (B, T) integers padded with -1: (B,) nats; with ``ends`` the end symbol counts."""
-        _no_condition(condition)
+        no_condition(self, condition)
         return self.symbol_log_probs(x).sum(1)
 
     def loss(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Mean nats per symbol (not per example), the end symbols counted."""
-        _no_condition(condition)
+        no_condition(self, condition)
         tokens, targets = self._framed(x)
         return F.cross_entropy(self(tokens).flatten(0, 1), targets.flatten(), ignore_index=-1)
 
@@ -312,7 +312,7 @@ class GPT(GenerativeModel):
         ``top_k``, ``top_p``: :func:`helpers.decoding.adjust`. Where the context is full, reading starts anew with the
         later half of it. ``cached=False`` reads everything again for each symbol: the same sequences, slowly.
         """
-        _no_condition(condition)
+        no_condition(self, condition)
         n, length = whole_number("n", n, 0), whole_number("length", self.length if length is None else length, 1)
         prefix = torch.empty(1, 0, dtype=torch.int64) if prefix is None else prefix
         prefix = self._unpadded("a prefix", prefix[None] if isinstance(prefix, Tensor) and prefix.ndim == 1 else prefix)
@@ -356,11 +356,6 @@ class Past:
         read = torch.cat([self.tokens, tokens], 1)
         self.tokens = read[:, tokens.shape[1] :]
         return self.tables[self.which, read.unfold(1, len(self.which), 1)].sum(2)
-
-
-def _no_condition(condition: Tensor | None) -> None:
-    if condition is not None:
-        raise ValueError("this GPT takes no condition")
 
 
 FAMILY = GPT

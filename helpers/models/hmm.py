@@ -10,7 +10,7 @@ from torch import Tensor
 
 from helpers.inference.em import Climb, restarts
 from helpers.models.base import GenerativeModel
-from helpers.models.checks import check_points, check_sequences, whole_number
+from helpers.models.checks import check_points, check_sequences, no_condition, whole_number
 from helpers.models.gaussian_mixture import (
     KINDS,
     Gaussians,
@@ -229,6 +229,7 @@ class HMM(GenerativeModel):
         Raises:
             ValueError: bad sequences, an empty one, one of probability zero, a covariance that became singular.
         """
+        no_condition(self, condition)
         x, observed, lengths = self._steps(x, observed)
         flat, ridge = x[observed], 0.0
         if self.levels is None:
@@ -263,6 +264,7 @@ class HMM(GenerativeModel):
     @torch.no_grad()
     def log_prob(self, x: Tensor, condition: Tensor | None = None, *, observed: Tensor | None = None) -> Tensor:
         """(N,) nats, float64; -inf for a sequence of probability zero."""
+        no_condition(self, condition)
         return self._run(x, observed, backward=False)[0]
 
     @torch.no_grad()
@@ -315,6 +317,7 @@ class HMM(GenerativeModel):
 
         Whole sequences are padded with -1 from their end symbol on; one that has not ended is cut at ``length``.
         """
+        no_condition(self, condition)
         n, length = whole_number("n", n, 1), whole_number("length", self.length if length is None else length, 1)
         z = [torch.multinomial(self.initial, n, replacement=True, generator=generator)]
         for _ in range(1, length):

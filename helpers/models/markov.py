@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from helpers.models.base import GenerativeModel
-from helpers.models.checks import check_sequences, whole_number
+from helpers.models.checks import check_sequences, no_condition, whole_number
 
 
 class MarkovChain(GenerativeModel):
@@ -93,6 +93,7 @@ class MarkovChain(GenerativeModel):
     @torch.no_grad()
     def fit(self, x: Tensor, condition: Tensor | None = None) -> MarkovChain:
         """Learn from ``x`` (N, T) integers padded with -1, or from one running text (T,), by counting once."""
+        no_condition(self, condition)
         x = self._framed(x[None] if isinstance(x, Tensor) and x.ndim == 1 and not self.ends else x)
         number, grams, shorter, raw = None, [], [], []
         for k in range(self.order + 1):
@@ -147,6 +148,7 @@ class MarkovChain(GenerativeModel):
 
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """``x`` (N, T) integers padded with -1: (N,) nats, float64."""
+        no_condition(self, condition)
         return self.symbol_log_probs(x).sum(1)
 
     @torch.no_grad()
@@ -189,6 +191,7 @@ class MarkovChain(GenerativeModel):
         Whole sequences end where the model ends them, padded with -1; one that has not ended is cut at ``length``.
         ValueError: a prefix of another shape or dtype, or with a symbol out of range.
         """
+        no_condition(self, condition)
         n, length = whole_number("n", n, 0), whole_number("length", self.length if length is None else length, 1)
         prefix = torch.empty(0, dtype=torch.int64) if prefix is None else prefix
         if not isinstance(prefix, Tensor) or prefix.is_floating_point() or prefix.shape[:-1] not in ((), (1,), (n,)):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers.models.base import GenerativeModel
+from helpers.models.checks import no_condition, whole_number
 
 
 class MixtureOfCategoricals(GenerativeModel):
@@ -86,8 +87,8 @@ class MixtureOfCategoricals(GenerativeModel):
     @torch.no_grad()
     def sample(self, n: int, condition: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """``n`` images (n, *shape), uint8."""
-        if condition is not None or isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"sample takes a whole number of examples from 1, and no condition; got {n!r}")
+        no_condition(self, condition)
+        n = whole_number("n", n, 1)
         k = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)
         probabilities = self.log_levels[k].exp().flatten(0, 1)
         x = torch.multinomial(probabilities, 1, generator=generator)
@@ -97,8 +98,7 @@ class MixtureOfCategoricals(GenerativeModel):
         return one_hot @ self.log_levels.flatten(1).T + self.log_weights  # (batch, K)
 
     def _one_hot(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        if condition is not None:
-            raise ValueError("MixtureOfCategoricals takes no condition")
+        no_condition(self, condition)
         shape, levels = self.config["shape"], self.config["levels"]
         if not isinstance(x, Tensor) or x.is_floating_point() or tuple(x.shape[1:]) != shape or len(x) == 0:
             raise ValueError(f"x is whole numbers (N, {', '.join(map(str, shape))}), not {_describe(x)}")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from helpers.inference.em import Climb, em
 from helpers.models.base import GenerativeModel
-from helpers.models.markov import whole_number
+from helpers.models.checks import no_condition, whole_number
 
 
 class State(NamedTuple):
@@ -204,8 +204,7 @@ class TopicModel(GenerativeModel):
     @torch.no_grad()
     def sample(self, n: int, condition: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """``n`` documents of ``length`` words, as counts (n, V) int64."""
-        if condition is not None:
-            raise ValueError("TopicModel takes no condition")
+        no_condition(self, condition)
         k, v = self.topics.shape
         alpha = self.topics.new_full((whole_number("n", n, 1), k), self.alpha)
         words = torch.multinomial(
@@ -218,8 +217,7 @@ class TopicModel(GenerativeModel):
         return ((x > 0) & (self.topics.sum(0) == 0)).any(1)
 
     def _check(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        if condition is not None:
-            raise ValueError("TopicModel takes no condition")
+        no_condition(self, condition)
         v = self.topics.shape[1]
         if not isinstance(x, Tensor) or x.is_floating_point() or x.ndim != 2 or x.shape[1] != v or len(x) == 0:
             got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__

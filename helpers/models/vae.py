@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from helpers.layers.conv import ConvDecoder
 from helpers.layers.mlp import mlp
 from helpers.models.base import GenerativeModel
-from helpers.models.checks import finite, whole_number
+from helpers.models.checks import finite, no_condition, whole_number
 
 
 class VAE(GenerativeModel):
@@ -115,7 +115,7 @@ class VAE(GenerativeModel):
 
     def loss(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Mean −ELBO with the constructor's β, of jittered images in training; in evaluation of the images given."""
-        _no_condition(condition)
+        no_condition(self, condition)
         if self.training and self.jitter:
             x = self._jittered(self._check(x))
         return -self.elbo(x, beta=self.beta).mean()
@@ -133,7 +133,7 @@ class VAE(GenerativeModel):
         Burda, Grosse & Salakhutdinov (2016), equation 8: in expectation it rises with K to log p(x). One sample:
         the ELBO, with its KL exact.
         """
-        _no_condition(condition)
+        no_condition(self, condition)
         whole_number("samples", samples, 1)
         if samples == 1:
             return self.elbo(x, generator=generator)
@@ -170,7 +170,7 @@ class VAE(GenerativeModel):
     @torch.no_grad()
     def sample(self, n: int, condition: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """``n`` images (n, *shape), uint8: z from the prior, then every pixel from its distribution."""
-        _no_condition(condition)
+        no_condition(self, condition)
         whole_number("n", n, 1)
         z = torch.randn(n, self.latents, generator=generator, device=self.device)
         return self.sample_pixels(z, generator=generator)
@@ -256,11 +256,6 @@ def log_mass_logistic(x: Tensor, mean: Tensor, log_scale: Tensor, half: float) -
     above = F.logsigmoid((mean - x + half) * inverse)  # and right of its left edge
     inner = below + above + torch.log(-torch.expm1(-2 * half * inverse))
     return torch.where(x < -1 + half, below, torch.where(x > 1 - half, above, inner))
-
-
-def _no_condition(condition: Tensor | None) -> None:
-    if condition is not None:
-        raise ValueError("this VAE takes no condition")
 
 
 def _describe(x) -> str:
