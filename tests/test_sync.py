@@ -48,6 +48,12 @@ def test_a_number_is_written_where_it_drifted(before, after):
     assert sync.bind(after, VALUES) == (after, [])
 
 
+def test_what_one_run_computed_is_written_even_within_the_tolerance():
+    close = "92.4<!--=elbo:.1f±1.5-->"
+    assert sync.bind(close, VALUES) == (close, [])
+    assert sync.bind(close, VALUES, exact=True)[0] == "93.7<!--=elbo:.1f±1.5-->"
+
+
 def test_a_check_without_tolerance_or_by_equal_text_alone_would_be_wrong():
     """Two mutants of ``near``: one that accepts all, one that accepts nothing."""
     far, close = "97.0<!--=elbo:.1f±1.5-->", "94.0<!--=elbo:.1f±1.5-->"

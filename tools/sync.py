@@ -1,13 +1,13 @@
 """Write into the notebooks what is computed: ``python tools/sync.py [--check]`` (or ``--address URL``).
 
 - The numbers in prose, ``93.7<!--=elbo:.1f±1.5-->``: plain text, then a comment with the name that the notebook
-  recorded (``notebook.record(elbo=…)``), how to write it (Python's format), and how far the text may lie from the
-  value before it is written anew, in the unit of the text (``±2%`` beside a percentage). Numbers of the league table
+  recorded (``notebook.record(elbo=…)``), how to write it (Python's format), and how far it may lie from the value that
+  another machine computes, in the unit of the text (``±2%`` beside a percentage). Numbers of the league table
   (``league_vae_digits_validation``, see ``tools/league.py``) are bound in the same way.
 - The first cell, from the one address ``repository.url`` in ``_config.yml`` and from what the notebook's metadata say
   it needs: ``{"book": {"needs": ["scikit-learn"]}}``.
 
-``--check`` changes nothing, and fails where something would change. ``--address`` moves the book to another address,
+``--check`` changes nothing, and fails where the text is further off than that. ``--address`` moves the book to another address,
 in every file that names the old one.
 """
 
@@ -60,8 +60,10 @@ def recorded(executed: nbformat.NotebookNode) -> dict[str, float | int | str]:
     return values
 
 
-def bind(prose: str, values: dict) -> tuple[str, list[str]]:
+def bind(prose: str, values: dict, exact: bool = False) -> tuple[str, list[str]]:
     """The prose with every bound text brought within its tolerance, and one line for each that had drifted.
+
+    ``exact``: every text becomes its value, so that what stands in the book is what one run computed.
 
     A comment that cannot be bound (no text before it, an unknown name, a format that does not fit) is ``ValueError``.
     """
@@ -72,7 +74,7 @@ def bind(prose: str, values: dict) -> tuple[str, list[str]]:
         if name not in values:
             raise ValueError(f"{match[0]}: nothing recorded {name}; recorded are {', '.join(values) or 'no values'}")
         new = formatted(values[name], match["format"], match[0])
-        if text == new or (tolerance and near(text, values[name], tolerance, match["format"])):
+        if text == new or (tolerance and not exact and near(text, values[name], tolerance, match["format"])):
             return match[0]
         drifted.append(f"{name}: the text says {text}, the notebook computed {new}")
         return new + match[0][len(text) :]
@@ -160,7 +162,7 @@ def sync(root: Path, *, write: bool) -> list[str]:
             if prose and name in of_book:
                 values = executed_values(root, name)
                 for cell in prose:
-                    cell.source, drifted = bind(cell.source, values)
+                    cell.source, drifted = bind(cell.source, values, exact=write)
                     changes += [f"{name}: {line}" for line in drifted]
         except ValueError as error:
             faults.append(f"{name}: {error}")
