@@ -7,8 +7,8 @@
 - The first cell, from the one address ``repository.url`` in ``_config.yml`` and from what the notebook's metadata say
   it needs: ``{"book": {"needs": ["scikit-learn"]}}``.
 
-``--check`` changes nothing, and fails where the text is further off than that. ``--address`` moves the book to another address,
-in every file that names the old one.
+``--check`` changes nothing, and fails where the text is further off than that. ``--address`` moves the book to another
+address, in every file that names the old one.
 """
 
 from __future__ import annotations
