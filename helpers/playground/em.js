@@ -101,7 +101,7 @@ function render({ model, el }) {
   root.append(
     h("div", { class: "stage" },
       h("figure", {}, pad.el, h("figcaption", {}, "A point has the marker of the component that answers for most of it, and a mixture of their colours. Ellipses: 2 standard deviations.")),
-      h("div", { class: "side" },
+      h("div", { class: "side", style: "grid-template-columns: 1fr" },
         h("figure", {}, chart, h("figcaption", {}, "Nats per point: likelihood L (line) and bound F (dashes), the last 10 half steps")),
         h("div", { class: "sliders" }, steps, count.row))),
     heard.line,
