@@ -1,12 +1,10 @@
 """The thermometers playground: both beliefs against the library's, by node; its handles and keys, in a browser."""
 
 import json
-import shutil
-import subprocess
 
 import pytest
 import torch
-from one_playground import playing
+from one_playground import with_module
 
 from helpers.models.factor_analysis import FactorAnalysis
 from helpers.models.ppca import PPCA
@@ -21,13 +19,7 @@ def run(source):
     """What the module answers in node: factor analysis and PPCA for each of the readings."""
     given = f"const [w, psi, readings] = {json.dumps([WEIGHT, PSI, READINGS])};"
     ask = "const p = ppca(w, psi); const two = (x) => [posterior(w, psi, x), posterior(p.weight, p.psi, x)];"
-    node = shutil.which("node")
-    assert node, "node is missing"
-    code = source.replace("export default", "const module_ =") + given + ask
-    code += "console.log(JSON.stringify(readings.map(two)));"
-    done = subprocess.run([node, "-"], input=code, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-1000:]
-    return json.loads(done.stdout)
+    return with_module(source, given + ask + "console.log(JSON.stringify(readings.map(two)));")
 
 
 def agree(answers):
@@ -61,9 +53,8 @@ def test_both_beliefs_are_the_librarys():
 
 
 @pytest.fixture(scope="module")
-def page():
-    with playing("thermometers", PARAMS, {"readings": PARAMS["readings"]}, "Readings", height=740) as page:
-        yield page
+def page(playing):
+    return playing("thermometers", PARAMS, {"readings": PARAMS["readings"]}, "Readings", height=740)
 
 
 def believed(page):
