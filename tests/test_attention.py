@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.layers.attention import Cache, CausalSelfAttention, RMSNorm, rotate, turns
+from helpers.layers.attention import Cache, CausalSelfAttention, RMSNorm, rotate, turns, unit
 
 
 def by_hand(layer, x, rotary, see=lambda t: t + 1):
@@ -22,7 +22,7 @@ def by_hand(layer, x, rotary, see=lambda t: t + 1):
             part = slice(h * d, (h + 1) * d)
             qh, kh = q[:, part], k[:, part]
             if layer.qk_norm:
-                qh, kh = (a / (a.square().mean(1, keepdim=True) + 1e-6).sqrt() for a in (qh, kh))
+                qh, kh = (a / a.square().mean(1, keepdim=True).sqrt() for a in (qh, kh))
             if rotary:
                 qh, kh = turned(qh), turned(kh)
             for t in range(len(rows)):
@@ -122,10 +122,20 @@ def test_a_full_cache_says_so():
 def test_rms_norm():
     x, norm = 5 * torch.randn(4, 6), RMSNorm(6)
     nn.init.normal_(norm.gain)
-    expected = norm.gain * x / (x.square().mean(1, keepdim=True) + 1e-6).sqrt()
+    expected = norm.gain * x / x.square().mean(1, keepdim=True).sqrt()
     torch.testing.assert_close(norm(x), expected)
     centred = x - x.mean(1, keepdim=True)
     assert not torch.allclose(norm(centred), expected, atol=1e-2)  # mutant: LayerNorm
+
+
+def test_the_direction_and_its_derivative(monkeypatch):
+    x = (3 * torch.randn(4, 5, dtype=torch.float64)).requires_grad_()
+    torch.testing.assert_close(unit(x), nn.functional.normalize(x, dim=-1))
+    assert torch.autograd.gradcheck(unit, (x,))
+    assert torch.equal(unit(torch.zeros(2, 3)), torch.zeros(2, 3))
+    vecdot = torch.linalg.vecdot
+    monkeypatch.setattr(torch.linalg, "vecdot", lambda *a: vecdot(*a) / 2)  # mutant: half of it stays along x
+    assert not torch.autograd.gradcheck(unit, (x,), raise_exception=False)
 
 
 @pytest.mark.parametrize(("width", "heads"), [(10, 3), (8, 0), (4, 8), (0, 1)])

@@ -32,10 +32,10 @@ def small(levels=3, ends=False, length=4, **options):
     return model.eval()
 
 
-def attend_one_too_far(q, k, v, attn_mask=None, is_causal=False):
+def attend_one_too_far(q, k, v, attn_mask=None, is_causal=False, scale=None):
     """Mutant of the attention: its mask is shifted by one, so that position t sees t + 1."""
     mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(k.shape[2] - q.shape[2] + 1)
-    weight = (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~mask, -math.inf).softmax(-1)
+    weight = (q @ k.mT * scale).masked_fill(~mask, -math.inf).softmax(-1)
     return weight @ v
 
 
@@ -133,6 +133,12 @@ def test_the_cache_changes_nothing_but_the_time(options, monkeypatch):
         past.layers[0].used = 2  # mutant: the last symbol is forgotten
         past.layers[1].used = 2
         assert not torch.allclose(model(tokens[:, 3:], past), model(tokens)[:, 3:], atol=1e-3)
+        truth, plain = model(tokens), small(length=6, **options)
+        for block in plain.blocks:
+            nn.init.ones_(next(block.norm2.parameters()))
+        past = gpt.Past(model)
+        past.step = gpt.Step(plain)  # mutant: a gain is not in the matrix behind its norm
+        assert not torch.allclose(torch.cat([model(t, past) for t in tokens.split(1, 1)], 1), truth, atol=1e-3)
 
 
 def test_what_was_drawn_can_be_learnt_from():

@@ -7,13 +7,14 @@ With ``positions="learned", norm="layer", activation="gelu", bias=True, qk_norm=
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers import decoding
-from helpers.layers.attention import Cache, CausalSelfAttention, RMSNorm, turns
+from helpers.layers.attention import Cache, CausalSelfAttention, RMSNorm, turns, unit
 from helpers.models.base import GenerativeModel
 from helpers.models.checks import check_sequences, no_condition, whole_number
 from helpers.models.muon import Muon
@@ -42,10 +43,12 @@ class MLP(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.up(x)
+        return self.down(self.activate(self.up(x)))
+
+    def activate(self, h: Tensor) -> Tensor:
         if self.activation == "gelu":
-            return self.down(F.gelu(h, approximate="tanh"))  # as GPT-2 does
-        return self.down(SquaredReLU.apply(h) if h.requires_grad else F.relu(h).square())
+            return F.gelu(h, approximate="tanh")  # as GPT-2 does
+        return SquaredReLU.apply(h) if h.requires_grad else F.relu(h).square()
 
 
 class Block(nn.Module):
@@ -155,6 +158,8 @@ class GPT(GenerativeModel):
         """
         turn = self._turn(tokens, past)
         x = self.embed(tokens, past)  # (B, T, width)
+        if past is not None and tokens.shape[1] == 1:
+            return past.step(x[:, 0], turn, past.attend)[:, None]
         for i, block in enumerate(self.blocks):
             x = block(x, turn, past.layers[i] if past else None)
         return self.norm(x) @ self.embedding.weight[: self.symbols].T  # weight tying: Press & Wolf (2017)
@@ -203,16 +208,15 @@ class GPT(GenerativeModel):
         x, turn = self.norm0(x), None
         if self.position is None:
             turn = turns(at, 1, keys.shape[-1], keys)
-        empty, made = torch.arange(keys.shape[2], device=at.device) >= at, []
-        for block, past_k, past_v in zip(self.blocks, keys, values, strict=True):
-            q, k, v = (a[0] for a in block.attention._queries_keys_values(block.norm1(x), turn))  # (heads, 1, D)
-            score = torch.cat([(q @ past_k.mT).masked_fill(empty, -math.inf), (q * k).sum(-1, keepdim=True)], -1)
-            p = (score / math.sqrt(q.shape[-1])).softmax(-1)
-            y = p[..., :-1] @ past_v + p[..., -1:] * v
-            x = x + block.attention.out(y.transpose(0, 1).flatten(1)[None])
-            x = x + block.mlp(block.norm2(x))
-            made.append((k, v))
-        logits = self.norm(x)[0, 0] @ self.embedding.weight[: self.symbols].T
+        empty, made = torch.arange(keys.shape[2], device=at.device)[:, None] >= at, []
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            made.append((k[0], v[0]))
+            score = torch.cat([(keys[layer] @ q[0].mT).masked_fill(empty, -math.inf), k[0] @ q[0].mT], 1)
+            p = (score * self.blocks[layer].attention.scale).softmax(1)  # (heads, S + 1, 1)
+            return p[:, :-1].mT @ values[layer] + p[:, -1:] * v[0]
+
+        logits = Step(self)(x[0], turn, attend)[0]
         return logits, torch.stack([k for k, _ in made]), torch.stack([v for _, v in made])
 
     @torch.no_grad()
@@ -340,22 +344,62 @@ class GPT(GenerativeModel):
         return torch.cat([prefix, drawn], 1)
 
 
+class Step:
+    """The blocks of a GPT for one symbol of each row. The gain of each norm is in the matrix behind it.
+
+    So little is left but the products: what else is computed would take as long as these, with so few numbers.
+    """
+
+    def __init__(self, model: GPT):
+        rms = isinstance(model.norm, RMSNorm)
+        self.norm = unit if rms else lambda x: F.layer_norm(x, x.shape[-1:])
+
+        def behind(norm: nn.Module, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+            if rms:
+                return weight * (norm.gain * weight.shape[1] ** 0.5), bias
+            return weight * norm.weight, weight @ norm.bias + (0 if bias is None else bias)
+
+        self.blocks = []
+        for b in model.blocks:
+            qkv, up = behind(b.norm1, *b.attention.qkv.parameters()), behind(b.norm2, *b.mlp.up.parameters())
+            self.blocks.append((b.attention, b.mlp, qkv, up))
+        self.output = behind(model.norm, model.embedding.weight[: model.symbols])
+
+    def __call__(self, x: Tensor, turn: tuple[Tensor, Tensor] | None, attend: Callable) -> Tensor:
+        """Logits (B, symbols) for the stream ``x`` (B, width).
+
+        ``attend(layer, q, k, v)`` is given query, key and value of the symbol, (B, heads, 1, D) each, and returns what
+        the heads gather from it and from the past, of B · heads · D numbers.
+        """
+        for layer, (attention, mlp, qkv, up) in enumerate(self.blocks):
+            y = attend(layer, *attention.split(F.linear(self.norm(x), *qkv)[:, None], turn))
+            x = x + attention.out(y.reshape(x.shape))
+            x = x + mlp.down(mlp.activate(F.linear(self.norm(x), *up)))
+        return F.linear(self.norm(x), *self.output)
+
+
 class Past:
     """What a GPT has read: the keys and values of each layer, and the last symbols, which the input tells."""
 
     def __init__(self, model: GPT):
+        self.step, self.scale = Step(model), model.blocks[0].attention.scale
         self.layers, self.begin, self.tokens = [Cache(model.context) for _ in model.blocks], model.begin, None
-        self.tables = torch.stack([table.weight for table in (*model.before[::-1], model.embedding)])
-        self.which = torch.arange(model.recent, device=model.device)
+        tables = [table.weight for table in (*model.before[::-1], model.embedding)]
+        self.tables = torch.cat(tables)
+        self.first = torch.arange(model.recent, device=model.device) * len(tables[0])  # row of each table
         self.turn = None  # how far each position turns, computed once
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """For :class:`Step`: one query sees all that was read, and itself."""
+        return F.scaled_dot_product_attention(q, *self.layers[layer].add(k, v), scale=self.scale)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """(B, T, width), the sum over the tables that :meth:`GPT.embed` takes one by one: one look-up is faster."""
         if self.tokens is None:
-            self.tokens = tokens.new_full((len(tokens), len(self.which) - 1), self.begin)
+            self.tokens = tokens.new_full((len(tokens), len(self.first) - 1), self.begin)
         read = torch.cat([self.tokens, tokens], 1)
         self.tokens = read[:, tokens.shape[1] :]
-        return self.tables[self.which, read.unfold(1, len(self.which), 1)].sum(2)
+        return self.tables[self.first + read.unfold(1, len(self.first), 1)].sum(2)
 
 
 FAMILY = GPT

@@ -40,7 +40,7 @@ BINARY = "add sub mul div pow maximum minimum gt ge lt le eq ne".split()
 RENAMED = {"logical_and": "mul", "bitwise_and": "mul"}
 SAME = "alias detach clone lift_fresh_copy lift_fresh contiguous dropout".split()
 DECOMPOSED = (
-    "addcmul addcdiv lerp logsumexp mse_loss hardswish hardsigmoid mish glu log_sigmoid_forward "
+    "addcmul addcdiv lerp linalg_vector_norm logsumexp mse_loss hardswish hardsigmoid mish glu log_sigmoid_forward "
     "roll threshold_backward gelu_backward silu_backward sigmoid_backward tanh_backward elu_backward "
     "leaky_relu_backward softplus_backward _softmax_backward_data _log_softmax_backward_data native_layer_norm_backward"
 ).split()
