@@ -197,6 +197,7 @@ def test_it_streams(page):
     page.wait_for_function("() => /characters a second/.test(document.querySelector('[role=status]').textContent)")
     print(page.inner_text("[role=status]"))
     length = len(page.evaluate(f"() => {LIVE}.text()"))
+    assert page.input_value("textarea") == page.evaluate(f"() => {LIVE}.text()")  # to the last character drawn
     page.wait_for_timeout(100)
     assert len(page.evaluate(f"() => {LIVE}.text()")) == length
     page.get_by_role("button", name="Reset").click()

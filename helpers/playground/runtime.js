@@ -5,7 +5,7 @@
 //   decode.weights["0.bias"].data[3] = 7;                            // changes what the next run answers
 //
 // A tensor is { shape, data }: row-major numbers in a Float32Array. Sums are taken in double precision. Operations
-// never change their inputs, but results may share memory with them (reshape).
+// never change their inputs, but results may share memory with them (reshape, slice).
 
 import { binary, unary } from "./functions.js";
 
@@ -133,6 +133,7 @@ function combine(f, [a, b]) {
  * (four rows by two), so that each number that is read is used several times; at the edges a row is taken twice.
  */
 function product(a, aAt, b, bAt, out, at, rows, inner, columns) {
+  if (columns === 1) return timesVector(a, aAt, b, bAt, out, at, rows, inner);
   for (let i = 0; i < rows; i += 4) {
     const [p0, p1, p2, p3] = [0, 1, 2, 3].map((r) => aAt + Math.min(i + r, rows - 1) * inner);
     for (let j = 0; j < columns; j += 2) {
@@ -159,6 +160,23 @@ function product(a, aAt, b, bAt, out, at, rows, inner, columns) {
   }
 }
 
+/** The product with one row of b: four rows of a at once. */
+function timesVector(a, aAt, b, bAt, out, at, rows, inner) {
+  for (let i = 0; i < rows; i += 4) {
+    const [p0, p1, p2, p3] = [0, 1, 2, 3].map((r) => aAt + Math.min(i + r, rows - 1) * inner);
+    let [s0, s1, s2, s3] = [0, 0, 0, 0];
+    for (let k = 0; k < inner; k++) {
+      const x = b[bAt + k];
+      s0 += a[p0 + k] * x;
+      s1 += a[p1 + k] * x;
+      s2 += a[p2 + k] * x;
+      s3 += a[p3 + k] * x;
+    }
+    const sums = [s0, s1, s2, s3];
+    for (let r = 0; r < 4 && i + r < rows; r++) out[at + i + r] = sums[r];
+  }
+}
+
 /** The last two dimensions of x from `start` on, exchanged: (rows, columns) to (columns, rows). */
 const turned = (data, rows, columns, start = 0) => gather({ data }, [columns, rows], [1, columns], start).data;
 
@@ -180,10 +198,22 @@ function matmul([a, b]) {
   const right = expand(b, [...batch, inner, columns]).data;
   const out = tensor([...batch, rows, columns]);
   for (let i = 0; i < count(batch); i++) {
-    const b = turned(right, inner, columns, i * inner * columns);
-    product(left, i * rows * inner, b, 0, out.data, i * rows * columns, rows, inner, columns);
+    const [aAt, bAt, at] = [i * rows * inner, i * inner * columns, i * rows * columns];
+    if (rows === 1) vectorTimes(left, aAt, right, bAt, out.data, at, inner, columns);
+    else product(left, aAt, turned(right, inner, columns, bAt), 0, out.data, at, rows, inner, columns);
   }
   return out;
+}
+
+/** A row of a by (inner, columns) of b, which is read in order: nothing has to be turned. */
+function vectorTimes(a, aAt, b, bAt, out, at, inner, columns) {
+  const sums = new Float64Array(columns);
+  for (let k = 0; k < inner; k++) {
+    const x = a[aAt + k];
+    const from = bAt + k * columns;
+    for (let j = 0; j < columns; j++) sums[j] += x * b[from + j];
+  }
+  out.set(sums, at);
 }
 
 /**
@@ -357,6 +387,8 @@ function slice([x], { dim, start, length, step }, n) {
   const first = size(start, n);
   const steps = strides(x.shape);
   const from = (first < 0 ? first + x.shape[dim] : first) * steps[dim];
+  const whole = step === 1 && count(shape.slice(0, dim)) === 1; // a piece of the numbers as they lie
+  if (whole) return { shape, data: x.data.subarray(from, from + count(shape)) };
   steps[dim] *= step;
   return gather(x, shape, steps, from);
 }

@@ -118,13 +118,18 @@ function render({ model, el }) {
     note = strange.length ? `The model does not know ${strange.join(" ")} and passes over it. ` : "";
   }
 
-  function put(next) {
-    write(next);
+  function showText() {
     box.value = text;
     box.scrollTop = box.scrollHeight;
   }
 
-  function step() {
+  function put(next) {
+    write(next);
+    showText();
+  }
+
+  /** Draws the next character; what the page shows of it comes later, for a stream once a frame. */
+  function advance() {
     random = (random + 0x6d2b79f5) | 0; // mulberry32
     let t = Math.imul(random ^ (random >>> 15), 1 | random);
     t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
@@ -132,8 +137,11 @@ function render({ model, el }) {
     const q = adjust(reader.logits, settings);
     let i = q.findIndex((x) => (u -= x) < 0);
     if (i < 0) i = q.indexOf(Math.max(...q)); // rounding
-    put(text + symbols[i]);
+    reader.read(i);
+    [text, marked, note] = [text + symbols[i], 0, ""];
   }
+
+  const step = () => (advance(), showText());
 
   function run() {
     stream.textContent = "Stop";
@@ -141,9 +149,10 @@ function render({ model, el }) {
     const [began, length] = [performance.now(), text.length];
     const work = () => {
       const until = performance.now() + 12; // of a frame's 16 ms
-      do step();
+      do advance();
       while (performance.now() < until && text.length < LONGEST);
       rate = (1000 * (text.length - length)) / (performance.now() - began);
+      showText();
       draw();
       if (text.length < LONGEST) streaming = requestAnimationFrame(work);
       else (halt(), drawing.soon());
