@@ -62,6 +62,7 @@ def test_a_cell_run_again_agrees(cell, seed, monkeypatch):
         "gaussian_mixture/toys": "components=6",
         "ppca/toys": None,  # it has nothing else to set
         "mixture_of_categoricals/digits": "components=10",
+        "mixture_of_categoricals/mnist": "smoothing=1",
         "markov/shakespeare": "smoothing=0.021",
         "ngram/shakespeare": "n=7",
         "factor_analysis/toys": None,

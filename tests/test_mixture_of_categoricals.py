@@ -97,6 +97,15 @@ def test_bad_input_is_a_value_error(bad, method):
         getattr(MixtureOfCategoricals((1, 2), 3), method)(bad)
 
 
+def test_bytes_of_256_levels():
+    """256 does not fit into a byte: the largest level is compared as a number."""
+    x = torch.tensor([[[0, 255]], [[7, 255]]], dtype=torch.uint8)
+    model = MixtureOfCategoricals((1, 2), 256, components=1, smoothing=1e-6).fit(x)
+    assert float(model.log_prob(x[:1]).exp()) == pytest.approx(1 / 2, rel=1e-3)
+    with pytest.raises(ValueError, match="from 0 to 255"):
+        model.log_prob(torch.tensor([[[0, 256]]]))
+
+
 def test_other_refusals(tiny):
     for wrong in (dict(shape=(3,)), dict(levels=1), dict(components=0), dict(smoothing=0.0), dict(iterations=0)):
         with pytest.raises(ValueError, match="not "):

@@ -24,13 +24,14 @@ SEEDS, SECONDS, THREADS = (0, 1, 2), 60, 2
 DATA = ("toys", "digits", "mnist", "faces", "shakespeare", "chorales")
 TEXT = 1_115_394  # characters of the plays, as many as the text known as Tiny Shakespeare has
 # A cell for each family and each data set that it can learn, with what it is told. Chosen on the validation part:
-# order and smoothing of the Markov chain, the length of the n-grams. The mixture of categoricals would need 6 GB for
-# images of 256 levels.
+# order and smoothing of the Markov chain, the length of the n-grams, the mixture's templates and how much they share.
 CELLS = {
     "gaussian_mixture/toys": [],
     "ppca/toys": ["--set", "latents=1"],
     "factor_analysis/toys": ["--set", "latents=1"],
     "mixture_of_categoricals/digits": [],
+    "mixture_of_categoricals/mnist": ["--set", "components=200", "--set", "smoothing=100"],
+    "mixture_of_categoricals/faces": ["--set", "components=200", "--set", "smoothing=10"],
     "vae/digits": [],
     "vae/mnist": [],
     "vae/faces": [],

@@ -19,7 +19,7 @@ class MixtureOfCategoricals(GenerativeModel):
     Parameters:
         shape: of one image, (H, W) or (H, W, C); levels: pixel values 0..levels-1; components: how many templates.
         smoothing: weight of the prior, in images that each component is imagined to have seen.
-        iterations: of EM at most; it stops when the bound no longer rises.
+        iterations: of EM at most; it stops when likelihood and prior together no longer rise.
     """
 
     def __init__(
@@ -55,21 +55,26 @@ class MixtureOfCategoricals(GenerativeModel):
     def fit(self, x: Tensor, condition: Tensor | None = None) -> MixtureOfCategoricals:
         """EM on images ``x`` (N, *shape), from responsibilities of random images; draws from torch's global seed."""
         c = self.config
-        one_hot = self._one_hot(x, condition)  # (N, P·L)
+        seen = self._seen(x, condition)  # (N, P)
         pixels, levels = self.log_levels.shape[1:]
         # Half an image spread over all levels: a level that no image shows is rare, not impossible.
-        prior = (one_hot.sum(0).view(pixels, levels) + 0.5 / levels) / (len(x) + 0.5)
+        whole = torch.bincount(seen.flatten(), minlength=pixels * levels)
+        prior = (whole.view(pixels, levels) + 0.5 / levels) / (len(x) + 0.5)
         centres = x[torch.randint(len(x), (c["components"],), device=x.device)].flatten(1).float()
         nearest = torch.cdist(x.flatten(1).float(), centres).argmin(1)
         r = F.one_hot(nearest, c["components"]).float()  # responsibilities (N, K)
         last = -torch.inf
         for _ in range(c["iterations"]):
-            counts = (r.T @ one_hot).view(-1, pixels, levels)
-            self.log_levels.copy_((counts + c["smoothing"] * prior).log())
-            self.log_levels.sub_(self.log_levels.logsumexp(2, keepdim=True))
-            self.log_weights.copy_(((r.sum(0) + 1) / (len(x) + c["components"])).log())
-            joint = self._joint(one_hot)
-            now = float(joint.logsumexp(1).mean())
+            counts = r.new_zeros(pixels * levels, c["components"])
+            for column in seen.T:  # of one pixel, all images: together they would need N · P · K numbers
+                counts.index_add_(0, column, r)
+            mass = r.sum(0)  # images of each component, and so the sum of its counts at each pixel
+            theta = (counts.T.view(-1, pixels, levels) + c["smoothing"] * prior) / (mass + c["smoothing"])[:, None, None]
+            self.log_levels.copy_(theta.log_())
+            self.log_weights.copy_(((mass + 1) / (len(x) + c["components"])).log())
+            joint = self._joint(seen)
+            log_prior = self.log_weights.sum() + c["smoothing"] * (prior * self.log_levels.sum(0)).sum()
+            now = float(joint.logsumexp(1).mean() + log_prior / len(x))
             r = joint.softmax(1)
             if now - last < 1e-3:
                 break
@@ -78,11 +83,11 @@ class MixtureOfCategoricals(GenerativeModel):
 
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Log mass of each image in nats, (batch,); exact."""
-        return self._joint(self._one_hot(x, condition)).logsumexp(1)
+        return self._joint(self._seen(x, condition)).logsumexp(1)
 
     def posterior(self, x: Tensor) -> Tensor:
         """p(k given x), (batch, components)."""
-        return self._joint(self._one_hot(x, None)).softmax(1)
+        return self._joint(self._seen(x, None)).softmax(1)
 
     @torch.no_grad()
     def sample(self, n: int, condition: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
@@ -94,17 +99,20 @@ class MixtureOfCategoricals(GenerativeModel):
         x = torch.multinomial(probabilities, 1, generator=generator)
         return x.view(n, *self.config["shape"]).to(torch.uint8)
 
-    def _joint(self, one_hot: Tensor) -> Tensor:
-        return one_hot @ self.log_levels.flatten(1).T + self.log_weights  # (batch, K)
+    def _joint(self, seen: Tensor) -> Tensor:
+        """log πₖ Πₚ θₖₚ[xₚ], (batch, K): the sum of those rows of the table that an image shows."""
+        return F.embedding_bag(seen, self.log_levels.flatten(1).T.contiguous(), mode="sum") + self.log_weights
 
-    def _one_hot(self, x: Tensor, condition: Tensor | None) -> Tensor:
+    def _seen(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Which of the P·L pairs of pixel and level each image shows, (batch, P)."""
         no_condition(self, condition)
         shape, levels = self.config["shape"], self.config["levels"]
         if not isinstance(x, Tensor) or x.is_floating_point() or tuple(x.shape[1:]) != shape or len(x) == 0:
             raise ValueError(f"x is whole numbers (N, {', '.join(map(str, shape))}), not {_describe(x)}")
-        if x.min() < 0 or x.max() >= levels:
+        if int(x.min()) < 0 or int(x.max()) >= levels:  # as numbers: 256 is 0 for bytes
             raise ValueError(f"x is from 0 to {levels - 1}, not {int(x.min())} to {int(x.max())}")
-        return F.one_hot(x.flatten(1).long(), levels).flatten(1).float()
+        x = x.flatten(1).long()
+        return x + levels * torch.arange(x.shape[1], device=x.device)
 
 
 def _describe(x) -> str:
