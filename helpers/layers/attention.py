@@ -61,8 +61,8 @@ def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     Coordinates i and i + D/2 are a point in the plane, which turns about the origin as its position grows; so the
     product of a query and a key depends on how far apart they are, not on where they are.
     """
-    (cos, sin), (a, b) = turn, x.chunk(2, -1)
-    return x * cos + torch.cat([b, a], -1) * sin
+    cos, sin = turn
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 class Cache:

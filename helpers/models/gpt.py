@@ -160,12 +160,13 @@ class GPT(GenerativeModel):
         x = self.embed(tokens, past)  # (B, T, width)
         if past is not None and tokens.shape[1] == 1:
             return past.step(x[:, 0], turn, past.attend)[:, None]
+        x = self.norm0(x)
         for i, block in enumerate(self.blocks):
             x = block(x, turn, past.layers[i] if past else None)
         return self.norm(x) @ self.embedding.weight[: self.symbols].T  # weight tying: Press & Wolf (2017)
 
     def embed(self, tokens: Tensor, past: Past | None = None) -> Tensor:
-        """What the first block sees, (B, T, width): the symbol, the ``recent - 1`` before it, the position."""
+        """The sum of the tables, (B, T, width): the symbol, the ``recent - 1`` before it, the position."""
         start, new = past.layers[0].used if past else 0, tokens.shape[1]
         if self.position is not None and start + new > self.context:
             raise ValueError(f"learned positions reach {self.context} symbols, not {start + new}")
@@ -177,7 +178,7 @@ class GPT(GenerativeModel):
             x = past.embed(tokens)
         if self.position is not None:
             x = x + self.position.weight[start : start + new]
-        return self.norm0(x)
+        return x
 
     def _turn(self, tokens: Tensor, past: Past | None = None) -> tuple[Tensor, Tensor] | None:
         """For rotary positions: how far the queries and keys of ``tokens`` turn, the same in all layers."""
@@ -205,9 +206,7 @@ class GPT(GenerativeModel):
             x = x + table(window[-1 - i : len(window) - i])
         if self.position is not None:
             x = x + self.position(at.long())
-        x, turn = self.norm0(x), None
-        if self.position is None:
-            turn = turns(at, 1, keys.shape[-1], keys)
+        turn = turns(at, 1, keys.shape[-1], keys) if self.position is None else None
         empty, made = torch.arange(keys.shape[2], device=at.device)[:, None] >= at, []
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -223,7 +222,7 @@ class GPT(GenerativeModel):
     def attention(self, x: Tensor) -> Tensor:
         """Attention maps (layers, B, heads, T, T) for ``x`` (B, T): row t is who predicts x_t; column 0 is begin."""
         tokens, maps = self._framed(x)[0], []
-        h, turn = self.embed(tokens), self._turn(tokens)
+        h, turn = self.norm0(self.embed(tokens)), self._turn(tokens)
         for block in self.blocks:
             maps.append(block.attention.weights(block.norm1(h), turn))
             h = block(h, turn)
@@ -351,30 +350,33 @@ class Step:
     """
 
     def __init__(self, model: GPT):
-        rms = isinstance(model.norm, RMSNorm)
-        self.norm = unit if rms else lambda x: F.layer_norm(x, x.shape[-1:])
+        rms, width = isinstance(model.norm, RMSNorm), model.config["width"]
+        self.norm = unit if rms else lambda x: F.layer_norm(x, (width,))
+        self.gain0 = model.norm0.gain * width**0.5 if rms else None
 
         def behind(norm: nn.Module, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
             if rms:
-                return weight * (norm.gain * weight.shape[1] ** 0.5), bias
+                return weight * (norm.gain * width**0.5), bias
             return weight * norm.weight, weight @ norm.bias + (0 if bias is None else bias)
 
         self.blocks = []
         for b in model.blocks:
             qkv, up = behind(b.norm1, *b.attention.qkv.parameters()), behind(b.norm2, *b.mlp.up.parameters())
-            self.blocks.append((b.attention, b.mlp, qkv, up))
+            out, down = tuple(b.attention.out.parameters()), tuple(b.mlp.down.parameters())
+            self.blocks.append((b.attention.split, qkv, out, b.mlp.activate, up, down))
         self.output = behind(model.norm, model.embedding.weight[: model.symbols])
 
     def __call__(self, x: Tensor, turn: tuple[Tensor, Tensor] | None, attend: Callable) -> Tensor:
-        """Logits (B, symbols) for the stream ``x`` (B, width).
+        """Logits (B, symbols) for the sum of the tables ``x`` (B, width).
 
         ``attend(layer, q, k, v)`` is given query, key and value of the symbol, (B, heads, 1, D) each, and returns what
         the heads gather from it and from the past, of B · heads · D numbers.
         """
-        for layer, (attention, mlp, qkv, up) in enumerate(self.blocks):
-            y = attend(layer, *attention.split(F.linear(self.norm(x), *qkv)[:, None], turn))
-            x = x + attention.out(y.reshape(x.shape))
-            x = x + mlp.down(mlp.activate(F.linear(self.norm(x), *up)))
+        x = x if self.gain0 is None else unit(x) * self.gain0
+        for layer, (split, qkv, out, activate, up, down) in enumerate(self.blocks):
+            y = attend(layer, *split(F.linear(self.norm(x), *qkv)[:, None], turn))
+            x = x + F.linear(y.reshape(x.shape), *out)
+            x = x + F.linear(activate(F.linear(self.norm(x), *up)), *down)
         return F.linear(self.norm(x), *self.output)
 
 
