@@ -2,7 +2,8 @@
 
 A row of ``bench_rows.py`` sets up the same work twice, ours and the reference's. Each side runs once to warm up (the
 two answers must agree), then five times, in turns; the table gives the medians of wall and processor time. Both have
-the same number of threads and the same precision. The chapters' seconds and memory are those of their last execution.
+the same number of threads and, unless the row says otherwise, the same precision. The chapters' seconds and memory are
+those of their last execution.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def allocation(topics: int, **options):
     )
 
 
-def topics_fit(n=2000, vocabulary=1000, topics=10, steps=10, sweeps=5) -> Sides:
+def topics_fit(n=2000, vocabulary=1000, topics=20, steps=10, sweeps=5) -> Sides:
     """The same passes over the documents. Ours learns the likeliest topics, scikit-learn a distribution of them, and
     each starts by chance. Compared: nats a word of 20 other documents given the topics, by our bound."""
     truth, x = documents(n, vocabulary, topics)
@@ -60,7 +60,7 @@ def topics_fit(n=2000, vocabulary=1000, topics=10, steps=10, sweeps=5) -> Sides:
     return ours, lambda: nats(torch.from_numpy(theirs.fit(given).components_))
 
 
-def topics_posterior(n=500, vocabulary=1000, topics=10) -> Sides:
+def topics_posterior(n=500, vocabulary=1000, topics=20) -> Sides:
     """The Dirichlet distribution of each document's proportions, given the topics, until it stands still.
 
     scikit-learn ends each document by itself, ours all of them when the last one stands still.
@@ -94,21 +94,22 @@ def labelled(kind: str, n: int, features: int, classes: int):
     return model, theirs, x, sparse(x) if kind == "words" else x.numpy(), y
 
 
-def bayes_fit(kind, n=10_000, features=1000, classes=20) -> Sides:
+def bayes_fit(kind, n=10_000, features=1000, classes=10) -> Sides:
     """Compared: what ten examples tell of their class."""
     model, theirs, x, given, y = labelled(kind, n, features, classes)
-    return lambda: model.fit(x, y).log_probs(x[:10]).numpy(), lambda: theirs.fit(given, y.numpy()).predict_log_proba(
-        given[:10]
+    return (
+        lambda: model.fit(x, y).log_probs(x[:10]).numpy(),
+        lambda: theirs.fit(given, y.numpy()).predict_log_proba(given[:10]),
     )
 
 
-def bayes_score(kind, n=10_000, features=1000, classes=20) -> Sides:
+def bayes_score(kind, n=10_000, features=1000, classes=10) -> Sides:
     model, theirs, x, given, y = labelled(kind, n, features, classes)
     model.fit(x, y), theirs.fit(given, y.numpy())
     return lambda: model.log_probs(x).numpy(), lambda: theirs.predict_log_proba(given)
 
 
-# Networks: of two libraries, the faster
+# Networks
 
 
 def network(variables: int, levels: int = 3) -> BayesianNetwork:
@@ -122,48 +123,52 @@ def network(variables: int, levels: int = 3) -> BayesianNetwork:
     return model
 
 
+def reordered(model: BayesianNetwork, name: str, theirs) -> torch.Tensor:
+    """The entries of a variable's table in the order of pyAgrum, whose first variable is the fastest."""
+    own = [*model.config["parents"][name], name]
+    return model.table(name).permute([own.index(other) for other in theirs.cpt(name).names[::-1]]).flatten()
+
+
 def agrums(model: BayesianNetwork):
     """The same network for pyAgrum."""
     import pyagrum
 
+    pyagrum.setNumberOfThreads(torch.get_num_threads())
     theirs = pyagrum.BayesNet()
     for name, levels in model.config["levels"].items():
         theirs.add(pyagrum.RangeVariable(name, name, 0, levels - 1))
     for name, above in model.config["parents"].items():
         for other in above:
             theirs.addArc(other, name)
-        table, own = theirs.cpt(name), [*above, name]  # its first variable is the fastest
-        table.fillWith(model.table(name).permute([own.index(v) for v in table.names[::-1]]).flatten().tolist())
+        theirs.cpt(name).fillWith(reordered(model, name, theirs).tolist())
     return theirs
 
 
 def network_fit(n=100_000, variables=20) -> Sides:
-    """Tables by counting, with a pseudo-count of 1. pyAgrum reads the examples value by value, and takes longer."""
+    """Tables by counting, with a pseudo-count of 1. pyAgrum has read the examples before, which takes it far longer."""
     import pandas
-    from pgmpy.models import DiscreteBayesianNetwork
-    from pgmpy.parameter_estimator import DiscreteBayesianEstimator
+    import pyagrum
 
     model = network(variables)
-    x, names = model.sample(n), model.names
-    frame = pandas.DataFrame(x.numpy(), columns=names)
-    arrows = [(other, name) for name, above in model.config["parents"].items() for other in above]
-    states = {name: list(range(levels)) for name, levels in model.config["levels"].items()}
+    x, names, net = model.sample(n), model.names, agrums(model)
+    learner = pyagrum.BNLearner(pandas.DataFrame(x.numpy(), columns=names), net)
+    learner.useSmoothingPrior(1.0)
+    like = learner.learnParameters(net.dag())  # has an order of parents of its own
 
     def ours():
         fitted = BayesianNetwork(**model.config).fit(x)
-        return torch.cat([fitted.table(name).flatten() for name in names]).numpy()
+        return torch.cat([reordered(fitted, name, like) for name in names]).numpy()
 
     def theirs():
-        prior = DiscreteBayesianEstimator(state_names=states, prior_type="dirichlet", pseudo_counts=1)
-        fitted = DiscreteBayesianNetwork(arrows).fit(frame, prior)
-        return np.concatenate([fitted.get_cpds(name).get_values().T.flatten() for name in names])
+        fitted = learner.learnParameters(net.dag())
+        return np.concatenate([fitted.cpt(name).toarray().ravel() for name in names])
 
     return ours, theirs
 
 
 def network_posterior(n=5000, variables=20, seen=5) -> Sides:
-    """p(first variable | the last ones), exactly. pyAgrum answers one question after the other, by the tree that it
-    keeps between them; pgmpy by elimination, as ours, but it takes longer."""
+    """p(first variable | the last ones), exactly. Ours eliminates variables for all questions at once; pyAgrum keeps a
+    junction tree from one question to the next, the faster of its ways."""
     import pyagrum
 
     model = network(variables)
@@ -228,9 +233,10 @@ def joint_score(n=5000, columns=64, levels=10, components=20) -> Sides:
     model, x = answers(n, columns, levels, components)
     given = torch.nn.functional.one_hot(x.clamp(min=0), levels).double()
     given = given.masked_fill((x < 0)[..., None], math.nan).flatten(1).numpy()
-    options = dict(integer_codes=False, max_n_outcomes=levels, total_outcomes=columns * levels)
-    theirs = StepMix(components, measurement="categorical_nan", measurement_params=options, max_iter=1, progress_bar=0)
-    learnt = theirs.fit(given).get_parameters()
+    codes = dict(integer_codes=False, max_n_outcomes=levels, total_outcomes=columns * levels)
+    options = dict(measurement_params=codes, max_iter=2, abs_tol=math.inf, progress_bar=0)
+    theirs = StepMix(components, measurement="categorical_nan", **options)
+    learnt = theirs.fit(given).get_parameters()  # what it learnt is replaced
     learnt["weights"] = model.log_weights.double().exp().numpy()
     learnt["measurement"]["pis"] = model.log_levels.double().exp().flatten(1).numpy()
     theirs.set_parameters(learnt)
