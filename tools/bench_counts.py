@@ -113,10 +113,10 @@ def bayes_score(kind, n=10_000, features=1000, classes=10) -> Sides:
 
 
 def network(variables: int, levels: int = 3) -> BayesianNetwork:
-    """A network with random tables and arrows, at most three to a variable."""
+    """A network with random tables and arrows, at most two to a variable."""
     torch.manual_seed(0)
     names = [f"v{i:02}" for i in range(variables)]
-    above = {names[i]: [names[j] for j in sorted(torch.randperm(i)[:3].tolist())] for i in range(1, variables)}
+    above = {names[i]: [names[j] for j in sorted(torch.randperm(i)[:2].tolist())] for i in range(1, variables)}
     model = BayesianNetwork(dict.fromkeys(names, levels), above)
     for name in names:
         model.set_table(name, (2 * torch.randn(model.table(name).shape, dtype=torch.float64)).softmax(-1))
@@ -166,7 +166,7 @@ def network_fit(n=100_000, variables=20) -> Sides:
     return ours, theirs
 
 
-def network_posterior(n=5000, variables=20, seen=5) -> Sides:
+def network_posterior(n=2000, variables=20, seen=5) -> Sides:
     """p(first variable | the last ones), exactly. Ours eliminates variables for all questions at once; pyAgrum keeps a
     junction tree from one question to the next, the faster of its ways."""
     import pyagrum

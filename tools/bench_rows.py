@@ -63,7 +63,7 @@ ROWS = (
     ("naive_bayes", "score reals, 10⁴ × 10³", "scikit-learn", partial(bayes_score, "reals"), CLASSES, 1e-9),
     ("logistic", "fit 20,000 × 50", "scikit-learn, newton-cg", logistic_fit, dict(n=90, d=4), 1e-4),
     ("bayesian_network", "fit 10⁵ × 20", "pyAgrum", network_fit, SOME, 1e-12),
-    ("bayesian_network", "5,000 exact posteriors, of 20", "pyAgrum, LazyPropagation", network_posterior, SOME, 1e-9),
+    ("bayesian_network", "2,000 exact posteriors of 20", "pyAgrum, LazyPropagation", network_posterior, SOME, 1e-9),
     ("bayesian_network", "sample 10⁵ × 20", "pyAgrum", network_sample, dict(n=5000, variables=8), 0.02),
     ("joint_mixture", "10 steps of EM, 5,000 × 64", None, joint_fit, MIXED, 0),
     ("joint_mixture", "score 5,000 × 64", "StepMix, float64", joint_score, MIXED, 1e-5),
