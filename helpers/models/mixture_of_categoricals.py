@@ -69,10 +69,8 @@ class MixtureOfCategoricals(GenerativeModel):
             for column in seen.T:  # of one pixel, all images: together they would need N · P · K numbers
                 counts.index_add_(0, column, r)
             mass = r.sum(0)  # images of each component, and so the sum of its counts at each pixel
-            theta = (counts.T.view(-1, pixels, levels) + c["smoothing"] * prior) / (mass + c["smoothing"])[
-                :, None, None
-            ]
-            self.log_levels.copy_(theta.log_())
+            counts = counts.T.view(-1, pixels, levels) + c["smoothing"] * prior
+            self.log_levels.copy_((counts / (mass + c["smoothing"])[:, None, None]).log_())
             self.log_weights.copy_(((mass + 1) / (len(x) + c["components"])).log())
             joint = self._joint(seen)
             log_prior = self.log_weights.sum() + c["smoothing"] * (prior * self.log_levels.sum(0)).sum()

@@ -77,22 +77,21 @@ class TopicModel(GenerativeModel):
     # The bound, for documents (N, V) in float64
 
     def _responses(self, x: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor]:
-        """exp E[log θ] (N, K), x over Σ_k exp E[log θ_k] topics[k] (N, V), and the log of that sum where x > 0.
+        """exp E[log θ] (N, K), x over Σ_k exp E[log θ_k] topics[k] (N, V), and that sum.
 
-        With them the optimal q(z = k | word w of document n) is the product of the first, of topics[k, w], and of what
-        x was divided by.
+        With them the optimal q(z = k | word w of document n) is the product of the first and of topics[k, w], over the
+        last.
         """
         share = expected_log(state.gamma).exp()
         mixed = share @ state.topics
-        seen = x > 0
-        return share, torch.where(seen, x / mixed, 0.0), torch.where(seen, mixed, 1.0).log()
+        return share, torch.where(x > 0, x / mixed, 0.0), mixed
 
-    def _bound(self, x: Tensor, gamma: Tensor, log_mixed: Tensor) -> Tensor:
+    def _bound(self, x: Tensor, gamma: Tensor, mixed: Tensor) -> Tensor:
         """The ELBO (N,) with the optimal q(z): E[log p(w | θ)]'s bound minus KL(q(θ) ‖ p(θ))."""
         k = gamma.shape[1]
         prior = log_normaliser(torch.full_like(gamma, self.alpha))
         kl = log_normaliser(gamma) - prior + ((gamma - self.alpha) * expected_log(gamma)).sum(1)
-        return (x * log_mixed).sum(1) - (kl if k > 1 else 0.0)
+        return torch.xlogy(x, mixed).sum(1) - (kl if k > 1 else 0.0)
 
     def _improve(self, x: Tensor, state: State, sweeps: int) -> State:
         """Coordinate ascent: q(z) given q(θ), then q(θ) given q(z), and so on."""
@@ -103,8 +102,8 @@ class TopicModel(GenerativeModel):
 
     def _e_step(self, x: Tensor, state: State) -> tuple[tuple[Tensor, Tensor], float]:
         state = self._improve(x, state, self.sweeps)
-        share, weighted, log_mixed = self._responses(x, state)
-        objective = self._bound(x, state.gamma, log_mixed).sum()
+        share, weighted, mixed = self._responses(x, state)
+        objective = self._bound(x, state.gamma, mixed).sum()
         if self.smoothing:
             objective = objective + self.smoothing * state.topics.log().sum()
         return (state.topics * (share.T @ weighted), state.gamma), float(objective / len(x))
