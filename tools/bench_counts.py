@@ -72,6 +72,11 @@ def topics_posterior(n=500, vocabulary=1000, topics=20) -> Sides:
     return lambda: model.posterior(x).numpy(), lambda: theirs.transform(given, normalize=False)
 
 
+def topics_sample(n=2000, vocabulary=1000, topics=20) -> Sides:
+    model, _ = documents(1, vocabulary, topics)
+    return lambda: model.sample(n), None
+
+
 # Classes
 
 
@@ -107,6 +112,11 @@ def bayes_score(kind, n=10_000, features=1000, classes=10) -> Sides:
     model, theirs, x, given, y = labelled(kind, n, features, classes)
     model.fit(x, y), theirs.fit(given, y.numpy())
     return lambda: model.log_probs(x).numpy(), lambda: theirs.predict_log_proba(given)
+
+
+def bayes_sample(kind, n=10_000, features=1000, classes=10) -> Sides:
+    model, *_ = labelled(kind, classes, features, classes)
+    return lambda: model.sample(n), None
 
 
 # Networks
@@ -212,6 +222,11 @@ def categoricals(n=1000, side=8, levels=17, components=60) -> Sides:
     return lambda: MixtureOfCategoricals((side, side), levels, components, iterations=10).fit(x).log_weights, None
 
 
+def categoricals_sample(n=1000, side=8, levels=17, components=60) -> Sides:
+    model = MixtureOfCategoricals((side, side), levels, components)
+    return lambda: model.sample(n), None
+
+
 def answers(n: int, columns: int, levels: int, components: int) -> tuple[JointMixture, torch.Tensor]:
     """A mixture, and examples drawn from it in which every tenth value is unknown, -1."""
     torch.manual_seed(0)
@@ -228,9 +243,23 @@ def joint_fit(n=5000, columns=64, levels=10, components=20) -> Sides:
 
 def joint_score(n=5000, columns=64, levels=10, components=20) -> Sides:
     """StepMix computes in double precision only, and is given the examples one-hot, which ours does on the way."""
+    model, x = answers(n, columns, levels, components)
+    theirs, given = stepmixs(model, x)
+    return lambda: float(model.log_prob(x).mean()), lambda: theirs.score(given)
+
+
+def joint_sample(n=5000, columns=64, levels=10, components=20) -> Sides:
+    """Compared: the mean of what was drawn."""
+    model, x = answers(1000, columns, levels, components)
+    theirs, _ = stepmixs(model, x)
+    return lambda: float(model.sample(n).double().mean()), lambda: float(theirs.sample(n)[0].mean())
+
+
+def stepmixs(model: JointMixture, x: torch.Tensor):
+    """The same mixture for StepMix, and the examples one-hot."""
     from stepmix import StepMix
 
-    model, x = answers(n, columns, levels, components)
+    levels, (components, columns) = model.config["levels"][0], model.log_levels.shape[:2]
     given = torch.nn.functional.one_hot(x.clamp(min=0), levels).double()
     given = given.masked_fill((x < 0)[..., None], math.nan).flatten(1).numpy()
     codes = dict(integer_codes=False, max_n_outcomes=levels, total_outcomes=columns * levels)
@@ -240,4 +269,4 @@ def joint_score(n=5000, columns=64, levels=10, components=20) -> Sides:
     learnt["weights"] = model.log_weights.double().exp().numpy()
     learnt["measurement"]["pis"] = model.log_levels.double().exp().flatten(1).numpy()
     theirs.set_parameters(learnt)
-    return lambda: float(model.log_prob(x).mean()), lambda: theirs.score(given)
+    return theirs, given

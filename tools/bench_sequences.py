@@ -100,6 +100,21 @@ def markov(train=200_000, scored=20_000, order=3, levels=30) -> Sides:
     return ours, lambda: nltk_score(nltk_model(make, order, text, levels), order, rest)
 
 
+def drawn(ours, theirs, n: int, length: int) -> Sides:
+    """Texts (n, length). nltk draws one a call. Compared: how many symbols."""
+    return lambda: ours.sample(n, length=length).numel(), lambda: sum(
+        len(theirs.generate(length, random_seed=seed)) for seed in range(n)
+    )
+
+
+def markov_sample(n=10, length=200, train=20_000, order=3, levels=30) -> Sides:
+    from nltk.lm import Lidstone
+
+    text, _ = running_text(train, 1, levels)
+    theirs = nltk_model(lambda order, vocabulary: Lidstone(0.5, order, vocabulary=vocabulary), order, text, levels)
+    return drawn(MarkovChain(levels, order - 1, smoothing=0.5).fit(text), theirs, n, length)
+
+
 class SameDiscount(NGram):
     """nltk's Kneser–Ney takes one given discount, and does not estimate it."""
 
@@ -118,6 +133,14 @@ def ngram(train=20_000, scored=50, order=3, levels=30) -> Sides:
         return float(model.symbol_log_probs(rest[None])[0, order - 1 :].sum())
 
     return ours, lambda: nltk_score(nltk_model(KneserNeyInterpolated, order, text, levels), order, rest)
+
+
+def ngram_sample(n=1, length=10, train=20_000, order=3, levels=30) -> Sides:
+    from nltk.lm import KneserNeyInterpolated
+
+    text, _ = running_text(train, 1, levels)
+    theirs = nltk_model(KneserNeyInterpolated, order, text, levels)
+    return drawn(SameDiscount(levels, order).fit(text), theirs, n, length)
 
 
 # Transformers
