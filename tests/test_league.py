@@ -21,7 +21,7 @@ import league  # noqa: E402
 from helpers import data  # noqa: E402
 from helpers.training import files, runs  # noqa: E402
 
-CHEAP = 15  # seconds that a run may have taken, to be drawn
+CHEAP = 9  # seconds that a run may have taken, to be drawn
 
 
 def drawn(count: int = 2) -> list[tuple[str, int]]:

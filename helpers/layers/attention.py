@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Direction(torch.autograd.Function):
-    """u = x / ‖x‖, whose derivative is dx = (du − u (u · du)) / ‖x‖. Autograd would take three times as many passes."""
+    """u = x / ‖x‖, whose derivative is dx = (du − u (u · du)) / ‖x‖. Autograd would take more passes."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:

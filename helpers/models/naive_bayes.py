@@ -43,7 +43,8 @@ class NaiveBayes(GenerativeModel):
 
     def log_joint(self, x: Tensor) -> Tensor:
         """log p(x, y) in nats, (N, classes)."""
-        return self._log_given(self._checked(x)) + self.log_prior
+        x = self._checked(x)
+        return self._log_given(x) + self._alike(x) + self.log_prior
 
     def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """log p(x | y = condition), or without a condition log p(x), summed over the classes; (N,) nats."""
@@ -51,11 +52,11 @@ class NaiveBayes(GenerativeModel):
             return self.log_joint(x).logsumexp(1)
         x = self._checked(x)
         y = check_labels(condition, len(x), self.classes).to(x.device)
-        return self._log_given(x).gather(1, y[:, None])[:, 0]
+        return (self._log_given(x) + self._alike(x)).gather(1, y[:, None])[:, 0]
 
     def log_probs(self, x: Tensor) -> Tensor:
         """log p(y | x) by Bayes' rule, (N, classes)."""
-        joint = self.log_joint(x)
+        joint = self._log_given(self._checked(x)) + self.log_prior  # what all classes have alike cancels
         impossible = (joint == -torch.inf).all(1)
         if impossible.any():
             row = int(impossible.nonzero()[0])
@@ -98,8 +99,12 @@ class NaiveBayes(GenerativeModel):
         raise NotImplementedError
 
     def _log_given(self, x: Tensor) -> Tensor:
-        """log p(x | y), (N, classes)."""
+        """log p(x | y), (N, classes), but for what all classes have alike."""
         raise NotImplementedError
+
+    def _alike(self, x: Tensor) -> Tensor | float:
+        """What :meth:`_log_given` leaves out, (N, 1)."""
+        return 0.0
 
     def _draw(self, y: Tensor, generator: torch.Generator | None) -> Tensor:
         raise NotImplementedError
@@ -167,8 +172,11 @@ class Multinomial(NaiveBayes):
         self.theta = total / total.sum(1, keepdim=True)
 
     def _log_given(self, x):
-        coefficient = torch.lgamma(x.sum(1) + 1) - torch.lgamma(x + 1).sum(1)
-        return _times(x, self.theta.log()) + coefficient[:, None]
+        return _times(x, self.theta.log())
+
+    def _alike(self, x):
+        """The multinomial coefficient."""
+        return torch.lgamma(x.sum(1, keepdim=True) + 1) - torch.lgamma(x + 1).sum(1, keepdim=True)
 
     def _draw(self, y, generator):
         words = torch.multinomial(self.theta[y], self.config["length"], replacement=True, generator=generator)

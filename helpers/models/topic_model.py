@@ -115,16 +115,17 @@ class TopicModel(GenerativeModel):
         return State(torch.where(total > 0, counts / total.clamp(min=1e-300), 1 / counts.shape[1]), gamma)
 
     def _posterior(self, x: Tensor, steps: int = 200) -> State:
-        """q(θ) of new documents, from the prior plus an even share of the words, until it stands still."""
-        k = len(self.topics)
-        state = State(self.topics, self.alpha + (x.sum(1, keepdim=True) / k).expand(-1, k))
+        """q(θ) of new documents, from the prior plus an even share of the words, until each of them stands still."""
+        words, k = x.sum(1, keepdim=True), len(self.topics)
+        gamma = (self.alpha + words / k).repeat(1, k)
+        moving = torch.arange(len(x), device=x.device)
         for _ in range(steps):
-            new = self._improve(x, state, 1)
-            still = (new.gamma - state.gamma).abs().amax() < 1e-9 * (1 + x.sum(1).amax())
-            state = new
-            if still:
+            new = self._improve(x[moving], State(self.topics, gamma[moving]), 1).gamma
+            change, gamma[moving] = (new - gamma[moving]).abs().amax(1), new
+            moving = moving[change >= 1e-9 * (1 + words[moving, 0])]
+            if len(moving) == 0:
                 break
-        return state
+        return State(self.topics, gamma)
 
     @torch.no_grad()
     def fit(
