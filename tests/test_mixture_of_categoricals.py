@@ -74,6 +74,22 @@ def test_each_iteration_raises_the_posterior_that_em_maximises(digits):
     assert values == sorted(values) and values[-1] > values[0] + 10
 
 
+def test_em_goes_on_where_the_likelihood_falls():
+    """What EM raises is likelihood and prior together: it must not stop because the likelihood alone does not rise."""
+    x = torch.randint(3, (6, 1, 2), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    prior = (torch.nn.functional.one_hot(x.flatten(1).long(), 3).sum(0) + 0.5 / 3) / 6.5
+
+    def after(iterations):
+        torch.manual_seed(0)
+        m = MixtureOfCategoricals((1, 2), 3, components=3, smoothing=1.0, iterations=iterations).fit(x)
+        likelihood = float(m.log_prob(x).sum())
+        return likelihood, likelihood + float((prior * m.log_levels).sum() + m.log_weights.sum())
+
+    once, twice, end = after(1), after(2), after(100)
+    assert twice[0] < once[0] and twice[1] > once[1]  # mutant: to stop by the likelihood is to stop here
+    assert end[1] > twice[1] + 0.3
+
+
 def test_digits_reach_the_known_number_of_nats(digits):
     torch.manual_seed(0)
     model = MixtureOfCategoricals.from_data(digits.train.x, levels=17).fit(digits.train.x)

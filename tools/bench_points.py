@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from helpers.classifiers.logistic import LogisticRegression
@@ -116,8 +117,6 @@ def factors_score(n=100_000, d=64, k=8) -> Sides:
 
 def linear_sample(kind, n=100_000, d=64, k=8) -> Sides:
     """numpy is given the covariance, and takes its root by Cholesky, its fastest way. Compared: the mean square."""
-    import numpy as np
-
     x = noisy_plane(10 * d, d, k)
     model = kind(d, k).fit(x)
     covariance = (model.weight @ model.weight.T + model.noise.diag()).numpy()

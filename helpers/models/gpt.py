@@ -267,16 +267,8 @@ class GPT(GenerativeModel):
         inner = [p for p in self.blocks.parameters() if p.ndim == 2]
         chosen = {id(p) for p in inner}
         others = [p for p in self.parameters() if id(p) not in chosen]
-        return [
-            Muon(
-                inner,
-                others,
-                lr=0.2 * learning_rate,
-                matrix_lr=learning_rate,
-                betas=(0.9, 0.99),
-                weight_decay=weight_decay,
-            )
-        ]
+        adamw = dict(lr=0.2 * learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay)
+        return [Muon(inner, others, matrix_lr=learning_rate, **adamw)]
 
     # Sampling
 

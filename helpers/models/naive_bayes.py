@@ -205,13 +205,13 @@ class Gaussian(NaiveBayes):
         variance = variance + self.config["smoothing"] * x.var(0, correction=0).max()
         if not variance.isfinite().all():
             raise ValueError(f"x reaches to {float(x.abs().max()):.3g}, and its square is no float: divide by a number")
-        if not (variance > 1e-300).all():  # of what is less, the reciprocal is no float
-            y, d = (variance <= 1e-300).nonzero()[0].tolist()
+        if not (variance > 0).all():
+            y, d = (variance <= 0).nonzero()[0].tolist()
             raise ValueError(f"feature {d} is constant in class {y}: its variance is 0; smoothing would prevent it")
         self.variance = variance.contiguous()
 
     def _log_given(self, x):
-        squares = [(x - mean).square() @ (1 / s) for mean, s in zip(self.mean, self.variance, strict=True)]
+        squares = [((x - mean).square() / s).sum(1) for mean, s in zip(self.mean, self.variance, strict=True)]
         constant = self.features * math.log(2 * math.pi) + self.variance.log().sum(1)
         return -0.5 * (torch.stack(squares, 1) + constant)
 
